@@ -1,0 +1,33 @@
+"""What several test files need: where optional reference material is, and calm numerics."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of reference files that lies beside the repository on some machines."""
+    folder = Path(os.environ.get("LDF_SHARED_DIR", ROOT.parent / "shared"))
+    if not (folder / "reference").is_dir():
+        pytest.skip(f"no reference files at {folder} (set LDF_SHARED_DIR to where they are)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data_dir(shared_dir) -> Path:
+    """A folder of real sets: LDF_DATA_DIR, or the one among the reference files."""
+    folder = Path(os.environ.get("LDF_DATA_DIR", shared_dir / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real pairs at {folder} (set LDF_DATA_DIR)")
+    return folder
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A seeded source of randomness."""
+    return torch.Generator().manual_seed(0)
