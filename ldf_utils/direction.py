@@ -1,0 +1,142 @@
+"""The language-driven fusion model: what fusing means, said as directions in CLIP's space.
+
+There is no ground truth for a fused image, but there are words for it. CLIP maps sentences and
+images to unit vectors of one space. Write V for the embedding of a sentence and E for that of an
+image, and use three sentences: one that describes the infrared image, one for the visible image,
+and one for the fused image that we want. Subtraction then gives two directions in which the words
+say that fusion should go, and two in which a fused image went:
+
+    text:    D_ir = V_fused - V_infrared      D_vi = V_fused - V_visible
+    images:  d_ir = E_fused - E_infrared      d_vi = E_fused - E_visible
+
+A fusion is good where d_ir points along D_ir and d_vi along D_vi, that is where both cosines are
+near 1. Directions rather than positions are compared because CLIP keeps its images and its
+sentences in two separate regions: an image is never close to its own caption, but the *step* from
+one image to another resembles the step from one caption to the other. Embeddings are normalized
+first and subtracted then; the lengths of the steps do not matter.
+
+The two cosines are all that the language-driven losses (`ldf_utils.losses`) need.
+
+Source: Wang et al., "Infrared and Visible Image Fusion with Language-Driven Loss in CLIP Embedding
+Space", arXiv:2402.16267. The directional comparison is that of StyleGAN-NADA (arXiv:2108.00946).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from ldf_utils.clip_space import ClipSpace, Prompts
+
+SHORTEST = 1e-4
+"""Length under which the difference of two unit vectors in float32 is rounding, not a direction."""
+
+
+@dataclass(frozen=True)
+class TextDirections:
+    """What fusing means, in words: the two directions from the sources to the objective.
+
+    Attributes:
+        infrared: ``(D,)``, from the infrared sentence to the fused one. Not normalized.
+        visible: ``(D,)``, from the visible sentence to the fused one. Not normalized.
+        prompts: the sentences they were made from, or None.
+    """
+
+    infrared: torch.Tensor
+    visible: torch.Tensor
+    prompts: Prompts | None = None
+
+    def to(self, *args, **kwargs) -> TextDirections:
+        """The same directions on another device or in another dtype (as `torch.Tensor.to`)."""
+        return replace(
+            self,
+            infrared=self.infrared.to(*args, **kwargs),
+            visible=self.visible.to(*args, **kwargs),
+        )
+
+
+def text_directions(clip: ClipSpace, prompts: Prompts | None = None) -> TextDirections:
+    """Ask CLIP which way the words point.
+
+    Args:
+        clip: has ``encode_text(list[str]) -> (N, D)``, normalized.
+        prompts: the three sentences (``.infrared``, ``.visible``, ``.fused``); the paper's if None.
+
+    Returns:
+        The two directions; no gradient.
+
+    Raises:
+        ValueError: if the fused sentence equals a source sentence, or if CLIP gives both the same
+            embedding. Their difference is then the zero vector, which points nowhere: its cosine
+            with any image direction is 0 / 0.
+    """
+    if prompts is None:
+        from ldf_utils.clip_space import PROMPTS as prompts
+    with torch.no_grad():
+        infrared, visible, fused = clip.encode_text(
+            [prompts.infrared, prompts.visible, prompts.fused]
+        )
+    for source, sentence, embedding in (
+        ("infrared", prompts.infrared, infrared),
+        ("visible", prompts.visible, visible),
+    ):
+        length = (fused - embedding).norm().item()
+        if length < SHORTEST:
+            reason = (
+                "they are the same sentence"
+                if sentence == prompts.fused
+                else "this CLIP embeds both alike (perhaps it does not know the words that differ)"
+            )
+            raise ValueError(
+                f"the fused prompt {prompts.fused!r} and the {source} prompt {sentence!r} are "
+                f"{length:.1e} apart, because {reason}. The direction from one to the other is "
+                "then a zero vector and points nowhere, so nothing can be learned from it. Say in "
+                "the fused prompt what the fused image should have that the source has not"
+            )
+    return TextDirections(fused - infrared, fused - visible, prompts)
+
+
+def image_directions(
+    fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the fused images went, seen from each source.
+
+    Args:
+        fused: ``(B, D)`` normalized embeddings of the fused images.
+        infrared: ``(B, D)`` of the infrared images.
+        visible: ``(B, D)`` of the visible images (of their luminance).
+
+    Returns:
+        The steps from infrared and from visible, each ``(B, D)``; not normalized.
+    """
+    return fused - infrared, fused - visible
+
+
+def direction_cosines(
+    fused: torch.Tensor,
+    infrared: torch.Tensor,
+    visible: torch.Tensor,
+    directions: TextDirections,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """How well the steps of the images follow those of the words.
+
+    Args:
+        fused: ``(B, D)`` normalized embeddings of the fused images.
+        infrared: ``(B, D)`` of the infrared images.
+        visible: ``(B, D)`` of the visible images.
+        directions: what the words say.
+
+    Returns:
+        Cosine of the infrared side and of the visible side, each ``(B,)`` in [-1, 1]; 1 means that
+        the fused image went just where the words point. A step of zero length, as of a "fused"
+        image that is a copy of its source, counts as 0: it went nowhere.
+    """
+    from_infrared, from_visible = image_directions(fused, infrared, visible)
+    return (
+        F.cosine_similarity(from_infrared, directions.infrared[None], dim=-1, eps=SHORTEST),
+        F.cosine_similarity(from_visible, directions.visible[None], dim=-1, eps=SHORTEST),
+    )
