@@ -1,0 +1,238 @@
+"""Patches: random views of an image, and the filter that leaves out those with nothing in them.
+
+CLIP's verdict on a whole image can be met with a little texture anywhere, even with letters. Asked
+about many random patches, it cannot be: every part of the image has to agree with the words. A
+patch of empty sky, though, has no detailed background and no salient object, and asking for them
+there would make the network invent them. So a patch counts only if both sources have something to
+show in it, measured by their grey-level entropy.
+
+A *draw* is one random view: crop, then turn, shift, zoom and shear a little, then resize. All three
+steps are affine, so their composite is a single ``2 x 3`` matrix, and all draws of a batch are
+sampled at once. The same matrices serve the infrared, the visible and the fused image. Rows are in
+the order ``p * B + b``: patch p of image b.
+
+Source: arXiv:2402.16267 (patches and filter), after CLIPstyler (arXiv:2112.00374).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+BINS = 256
+
+
+@dataclass(frozen=True)
+class PatchSampler:
+    """How views are drawn. The defaults are the paper's.
+
+    With S the shorter side of the image, a draw is: a square crop of side ``int(S * u)`` at a
+    random whole-pixel place, an affine map about its middle composed as in torchvision's
+    ``RandomAffine`` (shift after rotation, zoom and shear), and a resize to ``size`` pixels.
+
+    Attributes:
+        count: patches per image, P.
+        side: range of u, in (0, 1].
+        degrees: the rotation is in [-degrees, degrees].
+        translate: largest horizontal and vertical shift, as fractions of the side of the crop.
+        scale: range of the zoom; above 1 enlarges.
+        shear: the horizontal shear is in [-shear, shear], in degrees.
+        size: side of the patches in pixels; what `extract_patches` is asked for.
+
+    Raises:
+        ValueError: for a value out of its range.
+    """
+
+    count: int = 32
+    side: tuple[float, float] = (0.5, 0.8)
+    degrees: float = 5.0
+    translate: tuple[float, float] = (0.0, 0.1)
+    scale: tuple[float, float] = (1.0, 1.5)
+    shear: float = 5.0
+    size: int = 224
+
+    def __post_init__(self):
+        checks = {
+            "count": (self.count >= 1, "at least 1"),
+            "side": (0 < self.side[0] <= self.side[1] <= 1, "two rising values in (0, 1]"),
+            "degrees": (0 <= self.degrees <= 180, "in [0, 180]"),
+            "translate": (all(0 <= t <= 1 for t in self.translate), "two values in [0, 1]"),
+            "scale": (0 < self.scale[0] <= self.scale[1], "two rising values above 0"),
+            "shear": (0 <= self.shear < 90, "in [0, 90)"),
+            "size": (self.size >= 1, "at least 1"),
+        }
+        for name, (good, expected) in checks.items():
+            if not good:
+                raise ValueError(f"{name} is to be {expected}, found {getattr(self, name)}")
+
+    def sample(
+        self,
+        batch: int,
+        generator: torch.Generator | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> torch.Tensor:
+        """Draw the views of a batch.
+
+        Args:
+            batch: number of images, B.
+            generator: source of randomness; torch's own if None.
+            image_size: height and width of the images; ``(size, size)`` if None.
+
+        Returns:
+            ``(P * B, 2, 3)`` float32 on the device of the generator, rows ``p * B + b``: for
+            `torch.nn.functional.affine_grid`, the place in the image (both axes from -1 to 1) of
+            each place in the patch.
+
+        Raises:
+            ValueError: if the smallest crop has no pixel.
+        """
+        height, width = image_size or (self.size, self.size)
+        shorter = min(height, width)
+        if int(shorter * self.side[0]) < 1:
+            raise ValueError(
+                f"a crop of {self.side[0]} of {height} x {width} pixels has no pixel; expected "
+                "larger images or a larger side"
+            )
+        count = self.count * batch
+        device = generator.device if generator is not None else None
+
+        def uniform(low, high):
+            share = torch.rand(count, generator=generator, device=device, dtype=torch.float64)
+            return low + (high - low) * share
+
+        crop = torch.floor(shorter * uniform(*self.side))
+        left = torch.floor(uniform(0, 1) * (width - crop + 1))
+        top = torch.floor(uniform(0, 1) * (height - crop + 1))
+        shift = [(crop * t * uniform(-1, 1)).round() for t in self.translate]
+        return patch_matrices(
+            crop,
+            (left, top),
+            (height, width),
+            degrees=uniform(-self.degrees, self.degrees),
+            shift=tuple(shift),
+            scale=uniform(*self.scale),
+            shear=uniform(-self.shear, self.shear),
+        )
+
+
+def patch_matrices(
+    crop: torch.Tensor,
+    corner: tuple[torch.Tensor, torch.Tensor],
+    image_size: tuple[int, int],
+    degrees: torch.Tensor,
+    shift: tuple[torch.Tensor, torch.Tensor],
+    scale: torch.Tensor,
+    shear: torch.Tensor,
+) -> torch.Tensor:
+    """The composite of crop, affine map and resize, one matrix per draw.
+
+    The affine map moves a point x of the crop, in pixels from its middle, to
+    ``scale * R(degrees) * K(shear) * x + shift`` with the rotation R and the shear
+    ``K = [[1, -tan(shear)], [0, 1]]``. Sampling asks the other way round: where a pixel of the
+    patch comes from. So the matrix holds the inverse, between the resize (patch to crop pixels)
+    and the crop (crop pixels to the image's axes from -1 to 1).
+
+    Args:
+        crop: ``(N,)`` side in pixels.
+        corner: left and top of the crop in pixels, each ``(N,)``.
+        image_size: height and width of the image.
+        degrees: ``(N,)`` rotation, clockwise as seen on the screen.
+        shift: to the right and downwards in pixels, each ``(N,)``.
+        scale: ``(N,)`` zoom.
+        shear: ``(N,)`` horizontal shear in degrees.
+
+    Returns:
+        ``(N, 2, 3)`` float32.
+    """
+    height, width = image_size
+    angle, tangent = degrees * (math.pi / 180), torch.tan(shear * (math.pi / 180))
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    # (scale R K)^-1 = K^-1 R^T / scale, with K^-1 = [[1, tan], [0, 1]]
+    inverse = [
+        [(cos - tangent * sin) / scale, (sin + tangent * cos) / scale],
+        [-sin / scale, cos / scale],
+    ]
+    rows = []
+    for (a, b), first, length in zip(inverse, corner, (width, height), strict=True):
+        middle = first + crop / 2 - length / 2  # of the crop, from the middle of the image
+        offset = middle - a * shift[0] - b * shift[1]
+        rows.append(torch.stack([a * crop / length, b * crop / length, 2 * offset / length], -1))
+    return torch.stack(rows, dim=1).float()
+
+
+def extract_patches(images: torch.Tensor, theta: torch.Tensor, size: int) -> torch.Tensor:
+    """Cut the drawn views out of the images; differentiable, all at once.
+
+    Where a view reaches beyond the image, the image is mirrored. Sampling is bilinear without
+    low-pass filtering: views much larger than ``size`` pixels alias.
+
+    Args:
+        images: ``(B, C, H, W)``.
+        theta: ``(P * B, 2, 3)`` from `PatchSampler.sample`.
+        size: side of the patches in pixels.
+
+    Returns:
+        ``(P * B, C, size, size)``, rows ``p * B + b``.
+
+    Raises:
+        ValueError: if the number of draws is no multiple of the number of images.
+    """
+    batch, channels = images.shape[:2]
+    if len(theta) % batch:
+        raise ValueError(
+            f"{len(theta)} draws for {batch} images; expected a multiple, rows in the order "
+            "p * B + b as PatchSampler.sample gives them"
+        )
+    count = len(theta) // batch
+    theta = theta.to(device=images.device, dtype=images.dtype)
+    grid = F.affine_grid(theta, [len(theta), 1, size, size], align_corners=False)
+    # All patches of an image below one another: the image is read in place, not repeated P times.
+    grid = grid.view(count, batch, size, size, 2).transpose(0, 1)
+    grid = grid.reshape(batch, count * size, size, 2)
+    patches = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    patches = patches.view(batch, channels, count, size, size).permute(2, 0, 1, 3, 4)
+    return patches.reshape(count * batch, channels, size, size)
+
+
+def entropy(patches: torch.Tensor) -> torch.Tensor:
+    """Shannon entropy of the grey levels of each patch.
+
+    Args:
+        patches: ``(N, ...)`` in [0, 1], at least one value each. All values of a row, of all its
+            channels, go into one histogram of 256 equal bins over [0, 1]; values outside are
+            counted in the nearest bin.
+
+    Returns:
+        ``(N,)`` float32, in bits: 0 for a constant patch, 8 where all levels are equally common.
+
+    Raises:
+        ValueError: for a NaN.
+    """
+    values = patches.detach().flatten(1)
+    if values.isnan().any():
+        raise ValueError("the entropy of a patch with NaN in it is not defined; check the images")
+    rows, length = values.shape
+    # The clamp comes first: a large float has no defined integer.
+    levels = (values.clamp(0, 1) * BINS).long().clamp_(max=BINS - 1)
+    levels += BINS * torch.arange(rows, device=levels.device)[:, None]
+    counts = torch.bincount(levels.flatten(), minlength=rows * BINS).view(rows, BINS)
+    return torch.special.entr(counts / length).sum(dim=1) / math.log(2)
+
+
+def keep_mask(
+    infrared_patches: torch.Tensor, visible_patches: torch.Tensor, threshold: float = 6.0
+) -> torch.Tensor:
+    """Which patches have something to show in both sources.
+
+    Args:
+        infrared_patches: ``(N, 1, h, w)`` in [0, 1].
+        visible_patches: ``(N, 1, h, w)`` in [0, 1], the same views.
+        threshold: bits of entropy that both have to exceed.
+
+    Returns:
+        ``(N,)`` bool, True where the patch counts.
+    """
+    return (entropy(infrared_patches) > threshold) & (entropy(visible_patches) > threshold)

@@ -1,0 +1,235 @@
+"""Patches: torchvision and a histogram written slowly are the witnesses."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from torchvision.transforms import functional as TF
+
+from ldf_utils.patches import (
+    PatchSampler,
+    entropy,
+    extract_patches,
+    keep_mask,
+    patch_matrices,
+)
+
+STILL = {"degrees": 0.0, "translate": (0.0, 0.0), "scale": (1.0, 1.0), "shear": 0.0}
+
+
+def smooth(batch, height, width, generator):
+    """Random images without the finest detail, so that interpolation errors are small."""
+    coarse = torch.rand(batch, 1, height // 8 + 2, width // 8 + 2, generator=generator)
+    return F.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
+
+
+def witness(image, left, top, crop, degrees, shift, scale, shear):
+    """One view by torchvision: crop, then affine; 1 where no pixel from outside took part."""
+    cut = TF.crop(torch.cat([image, torch.ones_like(image)]), top, left, crop, crop)
+    moved = TF.affine(
+        cut, degrees, list(shift), scale, [shear, 0.0], TF.InterpolationMode.BILINEAR, fill=0
+    )
+    return moved[:1], moved[1:] > 0.999
+
+
+@pytest.mark.parametrize("size", [(64, 64), (60, 100), (97, 51)])
+@pytest.mark.parametrize(
+    ("degrees", "shift", "scale", "shear"),
+    [
+        (0.0, (0, 0), 1.0, 0.0),
+        (5.0, (0, 0), 1.0, 0.0),
+        (0.0, (2, -3), 1.0, 0.0),
+        (0.0, (0, 0), 1.4, 0.0),
+        (0.0, (0, 0), 1.0, 5.0),
+        (-4.0, (1, 3), 1.3, 4.0),
+        (40.0, (-5, 4), 1.5, -30.0),
+    ],
+)
+def test_the_matrix_does_what_torchvision_does(size, degrees, shift, scale, shear, generator):
+    image = smooth(1, *size, generator)
+    crop, left, top = 40, 7, 5
+    value = lambda x: torch.tensor([x], dtype=torch.float64)  # noqa: E731
+    theta = patch_matrices(
+        value(crop),
+        (value(left), value(top)),
+        size,
+        value(degrees),
+        (value(shift[0]), value(shift[1])),
+        value(scale),
+        value(shear),
+    )
+    got = extract_patches(image, theta, crop)[0]
+    expected, inside = witness(image[0], left, top, crop, degrees, shift, scale, shear)
+    assert inside.float().mean() > 0.5
+    torch.testing.assert_close(got[inside], expected[inside], atol=2e-5, rtol=0)
+
+
+def test_draws_are_views_that_torchvision_can_make(generator):
+    """Every drawn matrix comes apart into a crop and an affine map in the stated ranges."""
+    sampler = PatchSampler(count=200, size=50)
+    height, width = 90, 120
+    theta = sampler.sample(2, generator, (height, width)).double()
+    # From the patch's axes to pixels of the image, both measured from the middle.
+    pixels = torch.tensor([width / 2, height / 2], dtype=torch.float64)
+    linear, offset = theta[:, :, :2] * pixels[None, :, None], theta[:, :, 2] * pixels
+    # linear = crop / 2 * K^-1 R^T / scale, and its determinant is (crop / 2 / scale)^2
+    degrees = torch.atan2(-linear[:, 1, 0], linear[:, 1, 1]).rad2deg()
+    zoomed = linear[:, 1].norm(dim=1)
+    tangent = (linear[:, 0] * linear[:, 1]).sum(1) / zoomed**2
+    shear = torch.atan(tangent).rad2deg()
+    assert degrees.abs().max() <= 5.001 and degrees.abs().max() > 4
+    assert shear.abs().max() <= 5.001 and shear.abs().max() > 4
+    assert zoomed.min() >= int(90 * 0.5) / 2 / 1.5 - 1e-3
+    assert zoomed.max() <= int(90 * 0.8) / 2 + 1e-3
+    reach = torch.tensor([width - 45, height - 45]) / 2
+    slack = torch.tensor([1.0, 0.1 * 72])  # of the vertical shift
+    assert (offset.abs() <= reach + slack).all()
+    assert (offset.std(dim=0) > 5).all()
+
+
+def test_crop_alone_is_a_slice_of_the_image(generator):
+    images = torch.rand(3, 1, 40, 40, generator=generator)
+    sampler = PatchSampler(count=5, side=(0.5, 0.5), size=20, **STILL)
+    theta = sampler.sample(3, generator, (40, 40))
+    patches = extract_patches(images, theta, 20)
+    assert patches.shape == (15, 1, 20, 20)
+    for row, patch in enumerate(patches):
+        windows = images[row % 3, 0].unfold(0, 20, 1).unfold(1, 20, 1)
+        distance = (windows - patch[0]).abs().amax(dim=(2, 3))
+        assert distance.min() < 1e-4, f"row {row} is no window of image {row % 3}"
+
+
+def test_crop_and_resize_equal_torch_inside(generator):
+    image = smooth(1, 64, 80, generator)
+    value = lambda x: torch.tensor([float(x)], dtype=torch.float64)  # noqa: E731
+    zero = value(0)
+    theta = patch_matrices(
+        value(32), (value(20), value(10)), (64, 80), zero, (zero, zero), value(1), zero
+    )
+    got = extract_patches(image, theta, 48)
+    cut = image[:, :, 10:42, 20:52]
+    expected = F.interpolate(cut, size=(48, 48), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(got[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-5, rtol=0)
+
+
+def test_crops_reach_every_whole_pixel_place(generator):
+    sampler = PatchSampler(count=4000, side=(0.5, 0.5), size=4, **STILL)
+    theta = sampler.sample(1, generator, (8, 10)).double()
+    left = (theta[:, 0, 2] * 5 + 5 - 2).round().long()
+    top = (theta[:, 1, 2] * 4 + 4 - 2).round().long()
+    assert set(left.tolist()) == set(range(7)) and set(top.tolist()) == set(range(5))
+    torch.testing.assert_close(theta[:, 0, 2] * 5 + 3, left.double(), atol=1e-5, rtol=0)
+
+
+def test_rows_are_patch_times_batch_plus_image():
+    """Images of one constant grey each: the row tells which image it was cut from."""
+    images = torch.tensor([0.1, 0.5, 0.9]).view(3, 1, 1, 1).expand(3, 1, 32, 32)
+    theta = PatchSampler(count=4).sample(3, torch.Generator().manual_seed(1), (32, 32))
+    means = extract_patches(images, theta, 8).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(means, torch.tensor([0.1, 0.5, 0.9]).repeat(4))
+
+
+def test_views_beyond_the_image_are_mirrored():
+    ramp = torch.linspace(0.2, 0.8, 16).expand(1, 1, 16, 16)
+    value = lambda x: torch.tensor([float(x)], dtype=torch.float64)  # noqa: E731
+    theta = patch_matrices(
+        value(16),
+        (value(0), value(0)),
+        (16, 16),
+        value(0),
+        (value(8), value(0)),
+        value(1),
+        value(0),
+    )
+    patch = extract_patches(ramp, theta, 16)[0, 0]
+    torch.testing.assert_close(patch[:, 8:], ramp[0, 0, :, :8])
+    torch.testing.assert_close(patch[:, :8], ramp[0, 0, :, :8].flip(1))
+
+
+def test_same_matrices_give_the_same_place_in_every_image(generator):
+    infrared = torch.rand(2, 1, 48, 48, generator=generator)
+    theta = PatchSampler(count=3).sample(2, generator, (48, 48))
+    both = extract_patches(torch.cat([infrared, 1 - infrared], 1), theta, 24)
+    torch.testing.assert_close(both[:, 0] + both[:, 1], torch.ones(6, 24, 24))
+    torch.testing.assert_close(both[:, :1], extract_patches(infrared, theta, 24))
+
+
+def test_seed_decides_and_generators_differ():
+    draw = lambda seed: PatchSampler(count=2).sample(  # noqa: E731
+        2, torch.Generator().manual_seed(seed), (50, 60)
+    )
+    assert torch.equal(draw(3), draw(3))
+    assert not torch.equal(draw(3), draw(4))
+
+
+def test_gradient_reaches_the_pixels(generator):
+    images = torch.rand(1, 1, 6, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    theta = PatchSampler(count=2).sample(1, generator, (6, 7))
+    torch.autograd.gradcheck(lambda x: extract_patches(x, theta, 4), images)
+
+
+def test_wrong_counts_and_values_are_refused():
+    with pytest.raises(ValueError, match="3 draws for 2 images"):
+        extract_patches(torch.rand(2, 1, 8, 8), torch.zeros(3, 2, 3), 4)
+    with pytest.raises(ValueError, match="no pixel"):
+        PatchSampler(side=(0.1, 0.2)).sample(1, None, (6, 9))
+    for name, bad in [
+        ("count", 0),
+        ("side", (0.8, 0.5)),
+        ("side", (0.5, 1.2)),
+        ("scale", (0, 1)),
+        ("shear", 90),
+        ("degrees", -1),
+        ("translate", (0, 2)),
+        ("size", 0),
+    ]:
+        with pytest.raises(ValueError, match=name):
+            PatchSampler(**{name: bad})
+
+
+def test_entropy_of_known_distributions():
+    flat = torch.full((1, 16, 16), 0.3)
+    two = torch.cat([torch.zeros(128), torch.ones(128)]).view(1, 16, 16)
+    every = (torch.arange(256) / 255).view(1, 16, 16)
+    torch.testing.assert_close(
+        entropy(torch.stack([flat, two, every])), torch.tensor([0.0, 1.0, 8.0])
+    )
+
+
+def test_entropy_equals_a_histogram_written_slowly(generator):
+    patches = torch.rand(7, 1, 20, 30, generator=generator) ** torch.arange(1, 8).view(7, 1, 1, 1)
+    for got, patch in zip(entropy(patches), patches.double().numpy(), strict=True):
+        share = np.histogram(patch, bins=256, range=(0, 1))[0] / patch.size
+        expected = -sum(p * np.log2(p) for p in share if p > 0)
+        assert got.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_entropy_does_not_depend_on_order_or_company(generator):
+    patches = torch.rand(4, 1, 12, 12, generator=generator)
+    shuffled = patches.flatten(1)[:, torch.randperm(144, generator=generator)].view_as(patches)
+    torch.testing.assert_close(entropy(shuffled), entropy(patches))
+    torch.testing.assert_close(entropy(patches[2:3]), entropy(patches)[2:3])
+
+
+def test_entropy_counts_values_outside_in_the_nearest_bin():
+    values = torch.tensor([-1e30, -0.1, 0.0, 1.0, 1.5, 1e30]).view(1, 1, 2, 3)
+    torch.testing.assert_close(entropy(values), torch.tensor([1.0]))
+    with pytest.raises(ValueError, match="NaN"):
+        entropy(torch.full((1, 1, 2, 2), float("nan")))
+
+
+def test_entropy_agrees_with_the_authors_function(shared_dir):
+    reference = np.load(shared_dir / "reference" / "ldfusion_losses.npz")
+    got = entropy(torch.from_numpy(reference["entropy_images"]))
+    expected = torch.from_numpy(reference["entropy_bits"])
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+
+
+def test_a_patch_is_kept_only_if_both_sources_have_something_to_show(generator):
+    rich = torch.rand(1, 1, 64, 64, generator=generator)
+    flat = torch.full_like(rich, 0.5)
+    infrared = torch.cat([rich, rich, flat, flat])
+    visible = torch.cat([rich, flat, rich, flat])
+    assert keep_mask(infrared, visible).tolist() == [True, False, False, False]
+    assert keep_mask(infrared, visible, threshold=-1).all()
+    assert not keep_mask(infrared, visible, threshold=8).any()
