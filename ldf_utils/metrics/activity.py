@@ -1,0 +1,131 @@
+"""Activity of the fused picture alone: how spread, how varied, how steep.
+
+None of these looks at the sources: noise and a contrast stretch raise all of them.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ldf_utils.metrics.histograms import entropy_of_counts, histogram
+from ldf_utils.metrics.levels import gray_levels
+
+
+def entropy(
+    fused: torch.Tensor,
+    infrared: torch.Tensor | None = None,
+    visible: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """EN, the entropy of the grey levels: ``-sum p log2 p`` over 256 bins, one per level.
+
+    0 bits (one level) to 8 bits (all levels equally often); higher counts as better. Invariant
+    to any one-to-one relabelling of the levels and to moving pixels about, so it rewards a
+    histogram and not a picture. Implementations agree on it; results saved after a min-max
+    stretch are a different picture.
+
+    Args:
+        fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
+        infrared: not used.
+        visible: not used.
+
+    Returns:
+        ``(B,)`` float64 in bits.
+
+    Source: Roberts, van Aardt and Ahmed, DOI 10.1117/1.2945910.
+    """
+    (levels,) = gray_levels(fused, smallest=1)
+    return entropy_of_counts(histogram(levels))
+
+
+def standard_deviation(
+    fused: torch.Tensor,
+    infrared: torch.Tensor | None = None,
+    visible: torch.Tensor | None = None,
+    *,
+    rounded: bool = True,
+) -> torch.Tensor:
+    """SD, the standard deviation of the grey levels, ``sqrt(mean((F - mean F)^2))``.
+
+    0 to 127.5 levels; higher counts as better. The mean is over all H W pixels (not H W - 1).
+
+    Disagreement: MATLAB code that leaves the picture in 8-bit integers clips ``F - mean`` at 0
+    and its square at 255, so its values never pass ``sqrt(255) = 15.97``. The value here is the
+    true one.
+
+    Args:
+        fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
+        infrared: not used.
+        visible: not used.
+        rounded: see `gray_levels`.
+
+    Returns:
+        ``(B,)`` float64 in grey levels.
+
+    Source: Rao, DOI 10.1088/0957-0233/8/4/002.
+    """
+    (levels,) = gray_levels(fused, rounded=rounded, smallest=1)
+    return levels.flatten(1).std(dim=1, correction=0)
+
+
+def spatial_frequency(
+    fused: torch.Tensor,
+    infrared: torch.Tensor | None = None,
+    visible: torch.Tensor | None = None,
+    *,
+    rounded: bool = True,
+) -> torch.Tensor:
+    """SF, the root mean square step between neighbours, ``sqrt(RF^2 + CF^2)``.
+
+    RF^2 is the mean square of the steps along rows, CF^2 along columns, each over its own number
+    of steps. 0 to 360.6 levels; higher counts as better. Blind to a turn by 90 degrees, a mirror
+    and an offset; noise raises it more than detail does.
+
+    Disagreement: some divide both sums by H W instead of the number of steps (a relative 1e-3),
+    and published tables often give it for pictures in [0, 1], 255 times smaller.
+
+    Args:
+        fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
+        infrared: not used.
+        visible: not used.
+        rounded: see `gray_levels`.
+
+    Returns:
+        ``(B,)`` float64 in grey levels.
+
+    Source: Eskicioglu and Fisher, DOI 10.1109/26.477498.
+    """
+    (levels,) = gray_levels(fused, rounded=rounded)
+    rows = levels.diff(dim=-1).square().mean(dim=(1, 2, 3))
+    columns = levels.diff(dim=-2).square().mean(dim=(1, 2, 3))
+    return (rows + columns).sqrt()
+
+
+def average_gradient(
+    fused: torch.Tensor,
+    infrared: torch.Tensor | None = None,
+    visible: torch.Tensor | None = None,
+    *,
+    rounded: bool = True,
+) -> torch.Tensor:
+    """AG, the mean slope, ``mean(sqrt((gx^2 + gy^2) / 2))``.
+
+    Slopes are central differences (one-sided at the border). 0 to 255 levels a pixel; higher
+    counts as better.
+
+    Disagreement: MATLAB code divides the sum over all H W pixels by (H-1)(W-1), Python ports by
+    H W as here (a relative 1/H + 1/W); forward differences, also seen, give a larger number.
+
+    Args:
+        fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
+        infrared: not used.
+        visible: not used.
+        rounded: see `gray_levels`.
+
+    Returns:
+        ``(B,)`` float64 in grey levels per pixel.
+
+    Source: Cui, Feng, Xu, Li and Chen, DOI 10.1016/j.optcom.2014.12.032.
+    """
+    (levels,) = gray_levels(fused, rounded=rounded)
+    down, right = torch.gradient(levels, dim=(-2, -1))
+    return ((down.square() + right.square()) / 2).sqrt().mean(dim=(1, 2, 3))

@@ -1,0 +1,72 @@
+"""Grey levels: what every fusion metric is computed on, checked and on one scale."""
+
+from __future__ import annotations
+
+import torch
+
+from ldf_utils.images import to_8bit
+
+# A float picture may leave [0, 1] by this much (overshoot of a network or a filter) and is clamped.
+_OVERSHOOT = 0.05
+
+
+def gray_levels(
+    *images: torch.Tensor, rounded: bool = True, smallest: int = 2
+) -> list[torch.Tensor]:
+    """Bring luminance pictures to grey levels 0..255 in float64.
+
+    Published values are computed on 8-bit files, so a float picture is rounded to the level that
+    a file of it would hold. Rounding has no gradient; ``rounded=False`` leaves it out, which is
+    for use as a loss.
+
+    Args:
+        images: ``(B, 1, H, W)`` each, all of one shape; uint8, or floating point in [0, 1].
+        rounded: whether float pictures are rounded to whole levels.
+        smallest: the smallest height and width that the metric is defined for.
+
+    Returns:
+        The pictures as ``(B, 1, H, W)`` float64 in 0..255.
+
+    Raises:
+        ValueError: for other shapes, unequal shapes, pictures that are too small, other types,
+            NaN, and float pictures that do not lie in [0, 1].
+    """
+    shape = images[0].shape
+    result = []
+    for image in images:
+        if image.ndim != 4 or image.shape[1] != 1:
+            raise ValueError(
+                f"metrics take luminance of shape (B, 1, H, W), found {tuple(image.shape)}; take "
+                "the luminance first (ldf_utils.images.luminance) and add the batch dimension"
+            )
+        if image.shape != shape:
+            raise ValueError(
+                f"fused, infrared and visible need one shape, found {tuple(shape)} and "
+                f"{tuple(image.shape)}; resize the fused picture to the size of its sources"
+            )
+        if min(image.shape[-2:]) < smallest:
+            raise ValueError(
+                f"this metric needs pictures of at least {smallest} x {smallest} pixels, found "
+                f"{image.shape[-1]} x {image.shape[-2]}"
+            )
+        if image.dtype == torch.uint8:
+            result.append(image.double())
+            continue
+        if not image.is_floating_point():
+            raise ValueError(f"expected uint8 or floating point in [0, 1], found {image.dtype}")
+        low, high = (value.item() for value in torch.aminmax(image.detach()))
+        if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):  # also true for NaN
+            raise ValueError(
+                f"a floating-point picture has values in [0, 1], found {low:g} to {high:g}; "
+                "divide by its full scale, or pass uint8"
+            )
+        if rounded:  # in float32, as a file is written, so that ties fall on the same side
+            result.append(to_8bit(image.float()).double())
+        else:
+            result.append(image.double().clamp(0, 1) * 255)
+    return result
+
+
+def as_uint8(image: torch.Tensor) -> torch.Tensor:
+    """The picture as the 8-bit file of it would hold: `gray_levels` as uint8, same shape."""
+    return image if image.dtype == torch.uint8 else gray_levels(image)[0].to(torch.uint8)
