@@ -1,0 +1,146 @@
+import pytest
+import torch
+from scipy import ndimage
+
+from ldf_utils import scenes
+from ldf_utils.images import luminance
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return scenes.render(24, (96, 128), seed=7)
+
+
+def test_shapes_ranges_and_facts(batch):
+    assert batch.visible.shape == (24, 3, 96, 128)
+    for image in (batch.infrared, batch.oracle, batch.salient):
+        assert image.shape == (24, 1, 96, 128)
+    for image in (batch.visible, batch.infrared, batch.oracle, batch.salient):
+        assert image.dtype == torch.float32 and image.isfinite().all()
+        assert image.min() >= 0 and image.max() <= 1
+    assert len(batch) == len(batch.boxes) == len(batch.captions) == len(batch.attributes) == 24
+    for boxes in batch.boxes:
+        for box in boxes:
+            assert box.label in ("person", "vehicle")
+            assert 0 <= box.xmin < box.xmax <= 128 and 0 <= box.ymin < box.ymax <= 96
+
+
+def test_worlds_are_repeatable_and_do_not_depend_on_the_batch(batch):
+    again = scenes.render(24, (96, 128), seed=7)
+    torch.testing.assert_close(again.visible, batch.visible, rtol=0, atol=0)
+    torch.testing.assert_close(again.infrared, batch.infrared, rtol=0, atol=0)
+    few = scenes.render(2, (96, 128), seed=7, start=3)
+    torch.testing.assert_close(few.salient, batch.salient[3:5], rtol=0, atol=0)
+    assert few.captions == batch.captions[3:5] and few.boxes == batch.boxes[3:5]
+    other = scenes.render(2, (96, 128), seed=8)
+    assert (other.visible - batch.visible[:2]).abs().mean() > 0.01
+
+
+def test_visible_and_infrared_tell_different_things():
+    night = scenes.render(24, seed=3, time="night", weather="clear", setting="street")
+    day = scenes.render(24, seed=3, time="day", weather="clear", setting="street")
+    assert luminance(night.visible).mean() < 0.6 * luminance(day.visible).mean()
+    # warm things stand out in the infrared, not in the visible picture
+    hot, cold = night.salient > 0.7, night.salient < 0.05
+    gap = night.infrared[hot].mean() - night.infrared[cold].mean()
+    assert gap > 0.15
+    assert gap > 2 * (luminance(night.visible)[hot].mean() - luminance(night.visible)[cold].mean())
+
+
+def test_smoke_hides_the_visible_picture_only():
+    sharpness = {}
+    for weather in ("clear", "smoke"):
+        made = scenes.render(24, seed=11, time="day", setting="street", weather=weather)
+        for name, image in (("vi", luminance(made.visible)), ("ir", made.infrared)):
+            sharpness[weather, name] = image.diff(dim=-1).abs().mean()
+    assert sharpness["smoke", "vi"] < 0.8 * sharpness["clear", "vi"]
+    assert sharpness["smoke", "ir"] > 0.85 * sharpness["clear", "ir"]
+
+
+def test_oracle_holds_both_sources(batch):
+    hot, cold = batch.salient > 0.7, batch.salient < 0.05
+    assert batch.oracle[hot].mean() > batch.oracle[cold].mean() + 0.2
+    clear = scenes.render(16, seed=5, time="day", weather="clear")
+    wave = [
+        image - scenes.gaussian_blur(image, 2.0)
+        for image in (clear.oracle, luminance(clear.visible), clear.infrared)
+    ]
+    toward = [torch.corrcoef(torch.stack([wave[0].flatten(), w.flatten()]))[0, 1] for w in wave[1:]]
+    assert toward[0] > 0.5 and toward[0] > toward[1]  # its texture is the visible picture's
+
+
+def test_boxes_hold_the_warm_pixels():
+    made = scenes.render(30, seed=21, setting="street")
+    inside, total = 0.0, 0.0
+    for salient, boxes in zip(made.salient[:, 0], made.boxes, strict=True):
+        cover = torch.zeros_like(salient)
+        for box in boxes:
+            cover[box.ymin : box.ymax, box.xmin : box.xmax] = 1
+        inside += float((salient * cover).sum())
+        total += float(salient.sum())
+    assert total > 500 and inside > 0.9 * total
+
+
+@pytest.mark.parametrize(
+    "name,values",
+    [("setting", scenes.SETTINGS), ("time", scenes.TIMES), ("weather", scenes.WEATHERS)],
+)
+def test_every_choice_renders_and_is_what_the_caption_says(name, values):
+    for value in values:
+        made = scenes.render(2, (48, 64), seed=1, **{name: value})
+        assert all(facts[name] == value for facts in made.attributes)
+        if name == "setting":
+            assert all(value in sentence for sentence in made.captions)
+
+
+def test_display_sizes_and_refusals():
+    assert scenes.render(1, (480, 640), seed=2).visible.shape == (1, 3, 480, 640)
+    assert scenes.render(1, (33, 47), seed=2).infrared.shape == (1, 1, 33, 47)
+    for bad in ({"count": 0}, {"count": 1, "size": (16, 64)}, {"count": 1, "size": (64, 4096)}):
+        with pytest.raises(ValueError, match="32 to 1024"):
+            scenes.render(**bad)
+    with pytest.raises(ValueError, match="weather is one of .*'rain'"):
+        scenes.render(1, weather="rain")
+
+
+@pytest.mark.parametrize("sigma", [0.4, 1.2, 3.0])
+def test_blur_agrees_with_scipy(generator, sigma):
+    image = torch.rand(2, 3, 40, 52, generator=generator)
+    radius = max(int(2.5 * sigma + 0.5), 1)
+    expected = ndimage.gaussian_filter(
+        image.numpy(), sigma, axes=(2, 3), mode="mirror", radius=radius
+    )
+    torch.testing.assert_close(
+        scenes.gaussian_blur(image, sigma), torch.from_numpy(expected), rtol=0, atol=1e-5
+    )
+
+
+def test_sets_on_disk(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("LDF_DATA_DIR", raising=False)
+    sets = scenes.open_sets(generated_dir=tmp_path, count=2, size=(48, 64))
+    assert list(sets) == ["GeneratedDay", "GeneratedNight"]
+    night = sets["GeneratedNight"]
+    assert len(night) == 2 and night[0].size == (48, 64) and night.fused_methods() == ["oracle"]
+    stamp = night.files[0][1].stat().st_mtime_ns
+    again = scenes.open_sets(generated_dir=tmp_path, count=2, size=(48, 64))
+    assert again["GeneratedNight"].files[0][1].stat().st_mtime_ns == stamp
+    monkeypatch.setenv("LDF_DATA_DIR", str(night.folder.parent))
+    assert scenes.open_sets()["GeneratedDay"].folder == sets["GeneratedDay"].folder
+    code = scenes.main(
+        [
+            "--output",
+            str(tmp_path / "x"),
+            "--count",
+            "1",
+            "--height",
+            "40",
+            "--width",
+            "40",
+            "--weather",
+            "smoke",
+        ]
+    )
+    assert code == 0 and "1 pairs" in capsys.readouterr().out
+    assert "smoke" in (tmp_path / "x" / "captions.csv").read_text()
+    assert scenes.main(["--output", str(tmp_path / "y"), "--count", "1", "--height", "8"]) == 1
+    assert "error:" in capsys.readouterr().err
