@@ -1,0 +1,1 @@
+"""What keeps the notebooks running: the runner, the HTML pages, the generated cells."""
