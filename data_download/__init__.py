@@ -1,0 +1,25 @@
+"""Public data sets and weights, verified and resumable: ``python -m data_download --help``.
+
+from data_download import get
+folder = get("roadscene")      # data/roadscene with ir/, vi/ and SOURCE.md
+"""
+
+from data_download.api import get, verify
+from data_download.registry import DataSet, RegistryError, Roots, load_registry, weights_dir
+from data_download.store import Options, SetError
+from data_download.transfer import DownloadError, Policy, git_blob_id
+
+__all__ = [
+    "DataSet",
+    "DownloadError",
+    "Options",
+    "Policy",
+    "RegistryError",
+    "Roots",
+    "SetError",
+    "get",
+    "git_blob_id",
+    "load_registry",
+    "verify",
+    "weights_dir",
+]

@@ -1,0 +1,192 @@
+"""The command line: ``python -m data_download list | info | get | verify | remove``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from data_download import api
+from data_download.registry import DataSet, RegistryError, load_registry
+from data_download.store import Options, SetError, human
+from data_download.transfer import DownloadError, Policy
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_download",
+        description="Public infrared/visible sets and weights: every file verified, every run "
+        "resumable.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    every = argparse.ArgumentParser(add_help=False)
+    every.add_argument("--registry", metavar="FILE", help="another registry file (TOML)")
+    every.add_argument(
+        "--to", metavar="DIR", help="the folder of sets (default: data in the current folder)"
+    )
+    commands.add_parser("list", parents=[every], help="name every set")
+    one = commands.add_parser("info", parents=[every], help="say all that is known of a set")
+    one.add_argument("name")
+    get = commands.add_parser("get", parents=[every], help="fetch sets, or complete them")
+    get.add_argument("names", nargs="+", metavar="NAME")
+    get.add_argument(
+        "--from",
+        dest="source",
+        metavar="FILE_OR_FOLDER",
+        help="the archive, or the folder it was unpacked to, of a set that is fetched by hand",
+    )
+    get.add_argument("--jobs", type=_count, default=8, help="files at once (default: 8)")
+    get.add_argument(
+        "--mirror", metavar="URL", help="an address or a folder that holds OWNER/REPO/COMMIT/PATH"
+    )
+    get.add_argument("--offline", action="store_true", help="use no network; say what is missing")
+    get.add_argument("--retries", type=int, default=4, help="tries after the first (default: 4)")
+    get.add_argument(
+        "--timeout", type=float, default=30, help="seconds without a byte (default: 30)"
+    )
+    verify = commands.add_parser("verify", parents=[every], help="compare every file with its hash")
+    verify.add_argument("names", nargs="+", metavar="NAME")
+    remove = commands.add_parser("remove", parents=[every], help="remove the files of sets")
+    remove.add_argument("names", nargs="+", metavar="NAME")
+    for command in (get, remove):
+        command.add_argument("--dry-run", action="store_true", help="say what would be done")
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, found {value}")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0 if all is well, 1 if a set is not complete or differs, 2 for a wrong call, 130 if the
+        run was stopped from the keyboard.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        registry = load_registry(arguments.registry)
+    except RegistryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    unknown = [
+        name
+        for name in getattr(arguments, "names", [getattr(arguments, "name", None)])
+        if name is not None and name not in registry
+    ]
+    if unknown:
+        print(
+            f"error: {', '.join(unknown)}: no such set; there are {', '.join(registry)}",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        return _COMMANDS[arguments.command](arguments, registry)
+    except KeyboardInterrupt:
+        print("stopped; what is here is kept: run the command again to go on", file=sys.stderr)
+        return 130
+
+
+def _list(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
+    width = max(map(len, registry))
+    for dataset in registry.values():
+        module = api.module_of(dataset)
+        state = module.summary(dataset, api.roots_for(dataset, arguments.to))
+        more = "> " if any(file.bytes is None for file in dataset.files) else ""
+        size = more + human(dataset.bytes) if dataset.bytes else "by hand"
+        print(f"{dataset.name:{width}}  {size:>9}  {state:18}  {dataset.title}")
+    return 0
+
+
+def _info(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
+    dataset = registry[arguments.name]
+    roots = api.roots_for(dataset, arguments.to)
+    module = api.module_of(dataset)
+    rows = {
+        "name": dataset.name,
+        "what": dataset.title,
+        "page": dataset.homepage,
+        "origin": f"{dataset.source} at {dataset.commit}" if dataset.source else "",
+        "address": f"{dataset.base}/{dataset.source}/{dataset.commit}/" if dataset.files else "",
+        "files": _size(dataset) if dataset.files else "",
+        "license": dataset.license,
+        "cite": dataset.cite,
+        "note": dataset.note,
+        "requires": ", ".join(dataset.requires),
+        "folder": ", ".join(map(str, module.folders(dataset, roots))),
+        "here": module.summary(dataset, roots),
+    }
+    for key, value in rows.items():
+        if value:
+            print(f"{key + ':':9} {value}")
+    if hasattr(module, "instructions"):
+        print(module.instructions(dataset))
+    return 0
+
+
+def _size(dataset: DataSet) -> str:
+    unknown = sum(file.bytes is None for file in dataset.files)
+    more = f", and {unknown} of unknown size" if unknown else ""
+    known = len(dataset.files) - unknown
+    return f"{known} of {dataset.bytes} bytes ({human(dataset.bytes)}) in all{more}"
+
+
+def _get(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
+    options = Options(
+        jobs=arguments.jobs,
+        mirror=arguments.mirror,
+        offline=arguments.offline,
+        dry_run=arguments.dry_run,
+        source=Path(arguments.source) if arguments.source else None,
+        policy=Policy(retries=arguments.retries, timeout=arguments.timeout),
+    )
+    datasets = api.with_required(arguments.names, registry)
+    return _each(
+        datasets,
+        lambda dataset: api.module_of(dataset).get(
+            dataset, api.roots_for(dataset, arguments.to), options, registry
+        ),
+    )
+
+
+def _verify(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
+    return _each(
+        [registry[name] for name in arguments.names],
+        lambda dataset: api.module_of(dataset).verify(
+            dataset, api.roots_for(dataset, arguments.to)
+        ),
+    )
+
+
+def _remove(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
+    options = Options(dry_run=arguments.dry_run)
+    return _each(
+        [registry[name] for name in arguments.names],
+        lambda dataset: api.module_of(dataset).remove(
+            dataset, api.roots_for(dataset, arguments.to), options, registry
+        ),
+    )
+
+
+def _each(datasets, action) -> int:
+    """Do something with every set; a bad one does not keep the others from their turn."""
+    code = 0
+    for dataset in datasets:
+        try:
+            print(action(dataset), flush=True)
+        except (SetError, DownloadError) as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            code = 1
+    return code
+
+
+_COMMANDS = {"list": _list, "info": _info, "get": _get, "verify": _verify, "remove": _remove}
+
+if __name__ == "__main__":
+    sys.exit(main())
