@@ -31,6 +31,7 @@ import papermill
 import psutil
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from papermill.execute import remove_error_markers
 
 from ldf_utils.checks import METRICS_FILE, update_metrics
 from ldf_utils.files import atomic_path
@@ -125,6 +126,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     Widget views and state go (GitHub refuses to show them), the records of papermill and of cell
     timing go, the kernel is named plainly.
     """
+    notebook = remove_error_markers(notebook)
     for key in ("widgets", "papermill"):
         notebook.metadata.pop(key, None)
     notebook.metadata["kernelspec"] = {

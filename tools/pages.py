@@ -34,7 +34,8 @@ _TEMPLATE = """
 <style>
 #notebook-container { padding: 1em 3em; max-width: 62em; box-shadow: none; }
 .rendered_html img, .output_png img { max-width: 100%; height: auto; }
-math[display=block] { margin: 0.8em 0; overflow-x: auto; }
+math[display=block] { margin: 0.8em 0; }
+summary { display: list-item; cursor: pointer; font-weight: bold; }
 nav { max-width: 62em; margin: 0 auto; padding: 0.6em 3em; font-family: sans-serif; }
 </style>
 {%- endblock -%}
@@ -49,6 +50,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 .gallery { display: flex; flex-wrap: wrap; gap: 1em; }
 .gallery figure { margin: 0; width: 20em; }
 .gallery img { width: 100%; height: auto; border: 1px solid #ddd; }
+td p { margin: 0; }
 figcaption { font-size: 0.85em; color: #444; }
 """
 
@@ -64,6 +66,11 @@ def to_mathml(tex: str, display: str) -> str:
         return latex2mathml.converter.convert(tex.strip(), display=display)
     except Exception:  # the converter raises many kinds; the reader still gets the equation
         return f"<code>{html.escape(tex.strip())}</code>"
+
+
+def markdown_to_html(source: str) -> str:
+    """Markdown as HTML, its equations as MathML."""
+    return MarkdownWithMath(renderer=_Renderer(escape=False)).render(source)
 
 
 class _Renderer(IPythonRenderer):
@@ -99,13 +106,12 @@ class PageExporter(HTMLExporter):
 
 
 def title_and_promise(notebook: nbformat.NotebookNode) -> tuple[str, str]:
-    """The heading of the first cell and the first paragraph under it, as plain text."""
+    """The heading of the first cell (plain) and the first paragraph under it (Markdown)."""
     source = next((c.source for c in notebook.cells if c.cell_type == "markdown"), "")
     title = re.search(r"^# +(.+)$", source, flags=re.MULTILINE)
     paragraphs = [p.strip() for p in source.split("\n\n")]
     promise = next((p for p in paragraphs if p and not p.startswith(("#", "[!", "!["))), "")
-    plain = re.sub(r"[*_`]|\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(promise.split()))
-    return (title[1].strip() if title else "Untitled"), plain
+    return (title[1].strip() if title else "Untitled"), promise
 
 
 def figures(notebook: nbformat.NotebookNode) -> list[tuple[bytes, str, str]]:
@@ -212,7 +218,7 @@ def write_index(folder: Path, outcomes: Sequence[Outcome]) -> Path:
         link = f'<a href="{outcome.name}.html">{html.escape(title)}</a>'
         state = html.escape(outcome.status + (f" — {outcome.error}" if outcome.error else ""))
         rows.append(
-            f"<tr><td>{link}<br><small>{html.escape(promise)}</small></td>"
+            f"<tr><td>{link}<small>{markdown_to_html(promise)}</small></td>"
             f'<td class="number">{outcome.seconds / 60:.1f}</td>'
             f'<td class="number">{outcome.peak_memory_mb:.0f}</td>'
             f'<td class="number">{outcome.cells_run} of {outcome.cells}</td>'

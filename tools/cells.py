@@ -1,0 +1,153 @@
+"""The generated cells of the notebooks: the badges, and the set-up for Colab.
+
+Both name the published repository, whose address stands in ``pyproject.toml`` and nowhere else.
+
+    python -m tools.cells           # write them into notebooks/*.ipynb
+    python -m tools.cells --check   # say which notebooks disagree; exit code 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+
+from tools.notebooks import NOTEBOOKS, ROOT, find_notebooks, tagged, write_notebook
+
+BADGES = "badges"
+SETUP = "setup"
+
+_SETUP = """\
+# Set-up: this cell does nothing outside of Google Colab.
+# There it fetches the tutorial and installs what Colab lacks; torch and numpy stay as they are.
+import sys
+
+if "google.colab" in sys.modules:
+    import importlib.metadata as installed
+    import importlib.util
+    import pathlib
+    import subprocess
+
+    address = "{address}"
+    modules = {modules}
+    lacking = [name for module, name in modules.items() if not importlib.util.find_spec(module)]
+    keep = pathlib.Path("keep.txt")
+    keep.write_text("".join(f"{{n}}=={{installed.version(n)}}\\n" for n in ("torch", "numpy")))
+    pip = [sys.executable, "-m", "pip", "install", "-q", "-c", str(keep)]
+    subprocess.run([*pip, "--no-deps", f"git+{{address}}"], check=True)
+    if lacking:
+        subprocess.run([*pip, *lacking], check=True)
+"""
+
+# Module to package, for what the package imports and Colab does not bring.
+COLAB_LACKS = {"open_clip": "open_clip_torch", "ftfy": "ftfy", "piq": "piq", "pooch": "pooch"}
+
+
+def repository() -> str:
+    """The address of the published repository, from ``[project.urls]`` of ``pyproject.toml``."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        return tomllib.load(file)["project"]["urls"]["Repository"].rstrip("/")
+
+
+def badges_source(name: str) -> str:
+    """The Markdown of the badges cell.
+
+    Args:
+        name: the file name of the notebook.
+    """
+    owner_and_repo = repository().split("github.com/")[1]
+    colab = f"https://colab.research.google.com/github/{owner_and_repo}/blob/main/notebooks/{name}"
+    binder = f"https://mybinder.org/v2/gh/{owner_and_repo}/main?urlpath=lab/tree/notebooks/{name}"
+    return (
+        "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+        f"({colab}) "
+        f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder})"
+    )
+
+
+def setup_source() -> str:
+    """The code of the set-up cell."""
+    modules = ", ".join(f'"{module}": "{name}"' for module, name in COLAB_LACKS.items())
+    return _SETUP.format(modules="{" + modules + "}", address=repository()).rstrip("\n")
+
+
+def disagreements(notebook: nbformat.NotebookNode, name: str) -> list[str]:
+    """What is wrong with the generated cells of a notebook; empty if all is well.
+
+    Args:
+        notebook: the notebook.
+        name: its file name.
+    """
+    problems = []
+    for tag, kind, source in (
+        (BADGES, "markdown", badges_source(name)),
+        (SETUP, "code", setup_source()),
+    ):
+        cells = tagged(notebook, tag)
+        if len(cells) != 1:
+            problems.append(f"{name}: {len(cells)} cells tagged {tag!r}, expected one")
+        elif cells[0].cell_type != kind:
+            problems.append(f"{name}: the cell tagged {tag!r} is {cells[0].cell_type}, not {kind}")
+        elif cells[0].source != source:
+            problems.append(f"{name}: the cell tagged {tag!r} is out of date")
+    return problems
+
+
+def update(notebook: nbformat.NotebookNode, name: str) -> bool:
+    """Put the generated cells in place: badges second, set-up before the parameters.
+
+    Args:
+        notebook: the notebook, changed in place.
+        name: its file name.
+
+    Returns:
+        Whether anything changed.
+    """
+    if not disagreements(notebook, name):
+        return False
+    for tag, cell, place in (
+        (BADGES, nbformat.v4.new_markdown_cell(badges_source(name)), lambda: 1),
+        (SETUP, nbformat.v4.new_code_cell(setup_source()), lambda: _parameters_index(notebook)),
+    ):
+        found = tagged(notebook, tag)
+        if found and found[0].cell_type == cell.cell_type:
+            found[0].source = cell.source
+        else:
+            notebook.cells = [c for c in notebook.cells if tag not in c.metadata.get("tags", [])]
+            cell.metadata["tags"] = [tag]
+            notebook.cells.insert(place(), cell)
+    return True
+
+
+def _parameters_index(notebook: nbformat.NotebookNode) -> int:
+    return next(
+        (i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", [])),
+        min(3, len(notebook.cells)),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; 0 if all notebooks agree (or were made to), 1 if one does not."""
+    parser = argparse.ArgumentParser(prog="python -m tools.cells", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only say which notebooks disagree")
+    parser.add_argument("--notebooks", type=Path, default=NOTEBOOKS, help="folder of notebooks")
+    arguments = parser.parse_args(argv)
+    problems = []
+    for path in find_notebooks(arguments.notebooks):
+        notebook = nbformat.read(path, as_version=4)
+        if arguments.check:
+            problems += disagreements(notebook, path.name)
+        elif update(notebook, path.name):
+            write_notebook(notebook, path)
+            print(f"{path.name}: cells written")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
