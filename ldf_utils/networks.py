@@ -104,6 +104,21 @@ def _stretch(x: torch.Tensor, gain: torch.Tensor, scale: float) -> torch.Tensor:
     return x + (gain - 1) * scale * torch.tanh(x / scale)
 
 
+def _box(image: torch.Tensor, side: int) -> torch.Tensor:
+    """Mean over a square of odd side, the border repeated."""
+    return F.avg_pool2d(F.pad(image, (side // 2,) * 4, mode="replicate"), side, stride=1)
+
+
+def _surroundings(base: torch.Tensor) -> torch.Tensor:
+    """Mean over a wide neighborhood; at an eighth of the size about 50 pixels of the full one."""
+    return _enlarge(_box(_halve(_halve(base)), 5), 4)
+
+
+def _mix(pair: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """``weight`` of the first channel (infrared), the rest of the second (visible)."""
+    return pair[:, 1:] + weight * (pair[:, :1] - pair[:, 1:])
+
+
 class _Block(nn.Sequential):
     """3x3 convolution with reflected border, then leaky ReLU."""
 
@@ -130,12 +145,17 @@ class BoundedFusionNetwork(nn.Module):
     DOI 10.1109/TCOM.1983.1095851): three detail bands (full, half and quarter size) and a base at
     an eighth. A small U-Net looks at both luminances and predicts maps, not pixels:
 
-    - ``weight`` in (0, 1): the share of the infrared base in the mixed base;
+    - ``weight`` in (0, 1): the share of the infrared base in the mixed base. Its logit starts from
+      how far each source is brighter than its own surroundings, so that warm people and lit
+      windows are kept without any training; the network moves it by at most 2 either way;
     - per band the share of the infrared detail and the amount of detail. The share starts from the
-      ratio of the local energies of the two bands, so an untrained network takes the stronger
-      detail; the amount lies in (0, ``max_gain``) and starts at 1;
+      ratio of the local energies of the two bands, so that the stronger detail wins, and leans to
+      the source of the base, so that an object comes with its own outline; the amount lies in
+      (0, ``max_gain``) and starts at 1;
     - ``contrast`` in (1/2, 2) and ``brightness`` in (-1/4, 1/4): tone of the mixed base about its
-      own wide local mean, at a thirty-second of the size, so it cannot draw outlines.
+      surroundings, at a thirty-second of the size, too coarse to draw outlines.
+
+    With all heads at zero this is a fusion rule of its own, and equal sources come out as they are.
 
     Each map has the resolution of the band that it acts on, as in multiresolution blending: it is
     as smooth as what it mixes. Gains act on small detail and leave strong edges at slope 1 (see
@@ -244,12 +264,15 @@ class BoundedFusionNetwork(nn.Module):
             levels.append(_halve(levels[-1]))
         details = [upper - _enlarge(lower) for upper, lower in itertools.pairwise(levels)]
 
-        maps = {"weight": torch.sigmoid(self.weight_head(eighth))}
-        base = levels[-1][:, 1:] + maps["weight"] * (levels[-1][:, :1] - levels[-1][:, 1:])
+        bases, level = levels[-1], _surroundings(levels[-1])
+        excess = F.relu(bases - level)
+        preference = 2 * torch.tanh(self.weight_head(eighth) / 2)
+        preference = preference + 8 * (excess[:, :1] - excess[:, 1:])
+        maps = {"weight": torch.sigmoid(preference)}
+        base, level = (_mix(x, maps["weight"]) for x in (bases, level))
         tone = F.avg_pool2d(torch.tanh(self.tone_head(sixteenth)), 2)
-        contrast, brightness = _enlarge(tone, 4).split(1, dim=1)
+        contrast, brightness = _enlarge(_box(tone, 3), 4).split(1, dim=1)
         maps["contrast"], maps["brightness"] = torch.exp2(contrast), 0.25 * brightness
-        level = _enlarge(_halve(_halve(base)), 4)
         fused = level + maps["brightness"] + _stretch(base - level, maps["contrast"], scale=0.25)
 
         share_and_amount = [
@@ -262,11 +285,11 @@ class BoundedFusionNetwork(nn.Module):
             list(zip(self.bands, details, share_and_amount, strict=True))
         ):
             energy = _enlarge(_halve(detail.square())) + 1e-4
-            prior = energy[:, :1].log() - energy[:, 1:].log()
-            share = torch.sigmoid(heads[:, :1] + prior)
+            stronger = energy[:, :1].log() - energy[:, 1:].log()
+            preference = _enlarge(preference)
+            share = torch.sigmoid(heads[:, :1] + stronger + 0.5 * preference)
             amount = self.max_gain * torch.sigmoid(heads[:, 1:] + start)
-            mixed = detail[:, 1:] + share * (detail[:, :1] - detail[:, 1:])
-            fused = _enlarge(fused) + _stretch(mixed, amount, scale=0.1)
+            fused = _enlarge(fused) + _stretch(_mix(detail, share), amount, scale=0.1)
             maps[f"infrared_gain_{band}"] = share * amount
             maps[f"visible_gain_{band}"] = (1 - share) * amount
         return soft_clip(fused)[..., :height, :width], maps
