@@ -572,7 +572,7 @@ def show_bars(
     middle = {
         group: np.mean([p for (g, _), p in positions.items() if g == group]) for group in groups
     }
-    axis.set_yticks(list(middle.values()), list(middle))
+    axis.set_yticks(list(middle.values()), [textwrap.fill(str(name), 30) for name in middle])
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.axvline(0, color="black", lw=0.8, ls="-")
