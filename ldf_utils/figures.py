@@ -384,9 +384,10 @@ def show_maps(
     _need_some(maps, "map")
     values = {}
     for label, tensor in maps.items():
-        array = torch.as_tensor(tensor).detach().float().cpu().squeeze().numpy()
-        if array.ndim != 2:
-            raise ValueError(f"map {label!r}: expected (H, W), found {tuple(tensor.shape)}")
+        array = torch.as_tensor(tensor).detach().float().cpu().numpy()
+        if array.ndim < 2 or math.prod(array.shape[:-2]) != 1:
+            raise ValueError(f"map {label!r}: expected (H, W), found {array.shape}")
+        array = array.reshape(array.shape[-2:])
         if not np.isfinite(array).all():
             raise ValueError(f"map {label!r} holds NaN or infinity; mask them first")
         values[label] = array

@@ -148,7 +148,7 @@ def map_explorer(
     figures.show_maps(maps, title=title, caption=caption, alt=alt, limits=limits, unit=unit)
 
     def draw(name: str, percentile: float) -> None:
-        values = torch.as_tensor(maps[name]).detach().float().cpu().squeeze()
+        values = torch.as_tensor(maps[name]).detach().float().cpu()
         threshold = torch.quantile(values.flatten(), percentile / 100)
         above = values >= threshold
         figures.show_maps(
