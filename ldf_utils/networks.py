@@ -114,6 +114,10 @@ def _surroundings(base: torch.Tensor) -> torch.Tensor:
     return _enlarge(_box(_halve(_halve(base)), 5), 4)
 
 
+def _limit(x: torch.Tensor, bound: float = 2.0) -> torch.Tensor:
+    return bound * torch.tanh(x / bound)
+
+
 def _mix(pair: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """``weight`` of the first channel (infrared), the rest of the second (visible)."""
     return pair[:, 1:] + weight * (pair[:, :1] - pair[:, 1:])
@@ -147,11 +151,12 @@ class BoundedFusionNetwork(nn.Module):
 
     - ``weight`` in (0, 1): the share of the infrared base in the mixed base. Its logit starts from
       how far each source is brighter than its own surroundings, so that warm people and lit
-      windows are kept without any training; the network moves it by at most 2 either way;
+      windows are kept without any training;
     - per band the share of the infrared detail and the amount of detail. The share starts from the
       ratio of the local energies of the two bands, so that the stronger detail wins, and leans to
       the source of the base, so that an object comes with its own outline; the amount lies in
-      (0, ``max_gain``) and starts at 1;
+      (0, ``max_gain``) and starts at 1. The network moves the logits of weight and shares by at
+      most 2 either way: it cannot drop an object that stands out in one source only;
     - ``contrast`` in (1/2, 2) and ``brightness`` in (-1/4, 1/4): tone of the mixed base about its
       surroundings, at a thirty-second of the size, too coarse to draw outlines.
 
@@ -266,8 +271,7 @@ class BoundedFusionNetwork(nn.Module):
 
         bases, level = levels[-1], _surroundings(levels[-1])
         excess = F.relu(bases - level)
-        preference = 2 * torch.tanh(self.weight_head(eighth) / 2)
-        preference = preference + 8 * (excess[:, :1] - excess[:, 1:])
+        preference = _limit(self.weight_head(eighth)) + 8 * (excess[:, :1] - excess[:, 1:])
         maps = {"weight": torch.sigmoid(preference)}
         base, level = (_mix(x, maps["weight"]) for x in (bases, level))
         tone = F.avg_pool2d(torch.tanh(self.tone_head(sixteenth)), 2)
@@ -287,7 +291,7 @@ class BoundedFusionNetwork(nn.Module):
             energy = _enlarge(_halve(detail.square())) + 1e-4
             stronger = energy[:, :1].log() - energy[:, 1:].log()
             preference = _enlarge(preference)
-            share = torch.sigmoid(heads[:, :1] + stronger + 0.5 * preference)
+            share = torch.sigmoid(_limit(heads[:, :1]) + stronger + 0.5 * preference)
             amount = self.max_gain * torch.sigmoid(heads[:, 1:] + start)
             fused = _enlarge(fused) + _stretch(_mix(detail, share), amount, scale=0.1)
             maps[f"infrared_gain_{band}"] = share * amount
