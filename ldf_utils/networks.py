@@ -41,18 +41,29 @@ class WeightsError(ValueError):
     """A weights file is missing, damaged or of another network; the text says what to do."""
 
 
-def _check_pair(infrared: torch.Tensor, visible: torch.Tensor) -> None:
+def check_pair(
+    infrared: torch.Tensor, visible: torch.Tensor, smallest: int = SMALLEST_SIDE
+) -> None:
+    """Raise a clear error unless both are luminance batches of one shape and large enough.
+
+    Args:
+        infrared: expected ``(B, 1, H, W)``.
+        visible: expected of the same shape.
+        smallest: the least height and width in pixels.
+
+    Raises:
+        ValueError: with the shapes found and what to do.
+    """
     if infrared.ndim != 4 or infrared.shape[1] != 1 or infrared.shape != visible.shape:
         raise ValueError(
-            "a network takes two luminance batches of one shape (B, 1, H, W), found infrared "
+            "expected two luminance batches of one shape (B, 1, H, W), found infrared "
             f"{tuple(infrared.shape)} and visible {tuple(visible.shape)}; use images.luminance for "
             "color and a registered pair for the size"
         )
-    if min(infrared.shape[-2:]) < SMALLEST_SIDE:
+    if min(infrared.shape[-2:]) < smallest:
         raise ValueError(
-            f"images of {infrared.shape[-1]} x {infrared.shape[-2]} pixels are too small; a "
-            f"network needs at least {SMALLEST_SIDE} x {SMALLEST_SIDE}. Enlarge the pair or cut "
-            "it larger"
+            f"images of {infrared.shape[-1]} x {infrared.shape[-2]} pixels are too small, expected "
+            f"at least {smallest} x {smallest}; enlarge the pair or cut it larger"
         )
 
 
@@ -259,7 +270,7 @@ class BoundedFusionNetwork(nn.Module):
     def _run(
         self, infrared: torch.Tensor, visible: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        _check_pair(infrared, visible)
+        check_pair(infrared, visible)
         height, width = infrared.shape[-2:]
         pair = _pad_to_multiple(torch.cat([infrared, visible], 1), self.multiple)
         half, quarter, eighth, sixteenth = self._features(pair)
@@ -498,7 +509,7 @@ class PaperNetwork(nn.Module):
         Raises:
             ValueError: for another shape or a smaller image.
         """
-        _check_pair(infrared, visible)
+        check_pair(infrared, visible)
         return {
             "content_visible": self.encoder.content_encoder1(visible),
             "content_infrared": self.encoder.content_encoder2(infrared),
@@ -581,7 +592,7 @@ class LDLite(nn.Module):
         Raises:
             ValueError: for another shape or a smaller image.
         """
-        _check_pair(infrared, visible)
+        check_pair(infrared, visible)
         height, width = infrared.shape[-2:]
         content = torch.cat(
             [self.encoder.content_encoder1(visible), self.encoder.content_encoder2(infrared)], 1
