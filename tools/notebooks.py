@@ -376,6 +376,7 @@ def run_notebook(
                 output,
                 dict(parameters or {}),
                 kernel_name="python3",
+                language="python",
                 cwd=run_dir,
                 progress_bar=False,
                 execution_timeout=cell_seconds,

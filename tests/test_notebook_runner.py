@@ -1,0 +1,402 @@
+"""The notebook runner on small notebooks: success, failing cell, dead kernel, time-out, pages."""
+
+import html
+import io
+import json
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from ldf_utils.checks import read_metrics
+from tools import cells, notebooks, pages
+from tools.notebooks import NotebookError, Progress, run_notebook
+
+# A PNG of one pixel with alt text, as ldf_utils.figures gives it, without loading torch.
+FIGURE = """\
+import base64
+from IPython.display import display
+png = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+display({"image/png": png, "text/plain": "One pixel is enough"}, raw=True,
+        metadata={"image/png": {"alt": 'A "black" <pixel>'}})
+"""
+
+
+def write(folder: Path, name: str, *code: str, parameters: bool = True) -> Path:
+    made = [new_markdown_cell(f"# Notebook {name}\n\nIt promises *much*: $\\tilde V_f$.")]
+    if parameters:
+        made.append(new_code_cell("size = 3  # how many", metadata={"tags": ["parameters"]}))
+    made.append(new_markdown_cell("## The middle\n\n$$L = \\frac{1}{2}[1 - \\cos(a, b)]$$"))
+    made += [new_code_cell(source) for source in code]
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=made), path)
+    return path
+
+
+@pytest.fixture
+def log():
+    return io.StringIO()
+
+
+@pytest.fixture
+def progress(log):
+    return Progress(log)
+
+
+def test_a_good_notebook(tmp_path, progress, log):
+    source = write(
+        tmp_path / "in",
+        "00_good",
+        FIGURE,
+        "import os, pathlib\npathlib.Path('made.txt').write_text(os.environ['LDF_RUN_DIR'])",
+        "import ipywidgets\nipywidgets.IntSlider()",
+        "block = bytearray(200_000_000)\nsize",
+    )
+    before = dict(os.environ)
+    run_dir = tmp_path / "out"
+    outcome = run_notebook(source, run_dir / source.name, run_dir, progress=progress)
+
+    assert (outcome.status, outcome.cells, outcome.cells_run) == ("done", 5, 5), outcome.error
+    assert outcome.error is None and outcome.seconds > 0
+    assert 200 < outcome.peak_memory_mb < 1500, "the kernel holds a block of 200 MB"
+    assert (run_dir / "made.txt").read_text() == str(run_dir), "outputs land in the run folder"
+    assert dict(os.environ) == before, "the environment is as it was"
+
+    executed = nbformat.read(run_dir / source.name, as_version=4)
+    code = notebooks.code_cells(executed)
+    assert [cell.execution_count for cell in code] == [1, 2, 3, 4, 5]
+    assert code[-1].outputs[0].data["text/plain"] == "3"
+    assert code[3].outputs == [], "a widget leaves nothing in the file"
+    text = (run_dir / source.name).read_text()
+    assert "papermill" not in text and "widget" not in text.replace("ipywidgets", "")
+    assert str(tmp_path) not in text
+
+    record = read_metrics(run_dir)["00_good"]
+    assert record["status"] == "done"
+    assert record["seconds"] == outcome.seconds
+    assert record["peak_memory_mb"] == outcome.peak_memory_mb
+    said = log.getvalue()
+    assert "cell 2/5  The middle" in said and "done, 5 of 5 cells" in said
+
+
+def test_parameters_reach_the_notebook(tmp_path, progress):
+    source = write(tmp_path, "00_good", "print(size * 2)")
+    outcome = run_notebook(
+        source, tmp_path / "o.ipynb", tmp_path, parameters={"size": 21}, progress=progress
+    )
+    executed = nbformat.read(tmp_path / "o.ipynb", as_version=4)
+    assert notebooks.code_cells(executed)[-1].outputs[0].text == "42\n"
+    assert outcome.cells == outcome.cells_run == 3
+
+
+def test_an_undeclared_parameter_is_an_error(tmp_path, progress):
+    source = write(tmp_path, "00_good", "print(size)")
+    with pytest.raises(NotebookError, match=r"parameters \['sise'\].*declares, \['size'\]"):
+        run_notebook(
+            source, tmp_path / "o.ipynb", tmp_path, parameters={"sise": 1}, progress=progress
+        )
+    assert not (tmp_path / "o.ipynb").exists()
+
+
+def test_a_notebook_without_parameters_cell_is_an_error(tmp_path, progress):
+    source = write(tmp_path, "00_bare", "1", parameters=False)
+    with pytest.raises(NotebookError, match="found 0 cells tagged 'parameters', expected one"):
+        run_notebook(source, tmp_path / "o.ipynb", tmp_path, progress=progress)
+
+
+def test_a_failing_cell_is_named_and_the_rest_is_kept(tmp_path, progress, log):
+    source = write(tmp_path, "01_bad", "print('before')", "total = 1\n1 / 0", "print('never')")
+    run_dir = tmp_path / "out"
+    outcome = run_notebook(source, run_dir / source.name, run_dir, progress=progress)
+    assert (outcome.status, outcome.cells, outcome.cells_run) == ("failed", 4, 2)
+    for part in ("cell 3 of 4", "'The middle'", "'total = 1'", "ZeroDivisionError: division by"):
+        assert part in outcome.error
+    assert "01_bad: cell 3 of 4" in log.getvalue()
+    code = notebooks.code_cells(nbformat.read(run_dir / source.name, as_version=4))
+    assert code[1].outputs[0].text == "before\n"
+    assert code[2].outputs[0].ename == "ZeroDivisionError"
+    assert code[3].outputs == []
+
+
+def test_a_dead_kernel_is_a_failure_with_its_place(tmp_path, progress):
+    source = write(tmp_path, "02_dead", "print('before')", "import os\nos.kill(os.getpid(), 9)")
+    run_dir = tmp_path / "out"
+    outcome = run_notebook(source, run_dir / source.name, run_dir, progress=progress)
+    assert outcome.status == "failed" and outcome.cells_run == 2
+    assert "cell 3 of 3" in outcome.error and "DeadKernelError" in outcome.error
+    code = notebooks.code_cells(nbformat.read(run_dir / source.name, as_version=4))
+    assert code[1].outputs[0].text == "before\n"
+    assert code[2].outputs[0].ename == "DeadKernelError", "the page shows where it ended"
+
+
+def test_a_cell_that_takes_too_long_is_a_failure(tmp_path, progress):
+    source = write(tmp_path, "03_slow", "import time\ntime.sleep(60)")
+    outcome = run_notebook(
+        source, tmp_path / "o.ipynb", tmp_path / "out", cell_seconds=2, progress=progress
+    )
+    assert outcome.status == "failed" and outcome.seconds < 30
+    assert "cell 2 of 2" in outcome.error and "more than 2 seconds" in outcome.error
+
+
+def test_old_numbers_of_a_notebook_do_not_survive_a_failure(tmp_path, progress):
+    notebooks.update_metrics(tmp_path, "01_bad", metrics={"EN": 7.0}, error="old")
+    source = write(tmp_path / "in", "01_bad", "1 / 0")
+    run_notebook(source, tmp_path / source.name, tmp_path, progress=progress)
+    record = read_metrics(tmp_path)["01_bad"]
+    assert "metrics" not in record and record["status"] == "failed"
+    assert "ZeroDivisionError" in record["error"]
+
+
+def test_the_whole_run_goes_on_after_a_failure_and_exits_with_1(tmp_path, capsys):
+    folder = tmp_path / "in"
+    write(folder, "00_bad", "1 / 0")
+    write(
+        folder,
+        "01_good",
+        FIGURE,
+        "from pathlib import Path\nPath('fused/set').mkdir(parents=True)\n"
+        "Path('fused/set/a.png').write_bytes(png)",
+    )
+    run = tmp_path / "run"
+    code = notebooks.main(["tutorial", "--notebooks", str(folder), "--folder", str(run)])
+    said = capsys.readouterr().out
+    assert code == 1
+    assert "FAILED 00_bad: cell 2 of 2" in said and "1 of 2 notebooks done" in said
+    for name in ("00_bad.ipynb", "00_bad.html", "01_good.ipynb", "01_good.html", "metrics.json"):
+        assert (run / name).is_file(), name
+    index = (run / "index.html").read_text()
+    for part in ("Notebook 00_bad", "Notebook 01_good", "ZeroDivisionError", "01_good.html"):
+        assert part in index
+    assert 'src="fused/set/a.png"' in index
+    assert (run / "figures" / "01_good-1.png").is_file()
+    assert "A &quot;black&quot; &lt;pixel&gt;" in index, "alt text in the gallery"
+    assert {name: record["status"] for name, record in read_metrics(run).items()} == {
+        "00_bad": "failed",
+        "01_good": "done",
+    }
+
+
+def test_pages_keep_alt_text_and_equations_and_need_no_network(tmp_path, progress):
+    source = write(tmp_path, "00_good", FIGURE)
+    run_notebook(source, tmp_path / "run" / source.name, tmp_path / "run", progress=progress)
+    page = pages.write_page(tmp_path / "run" / source.name, ["00_good", "01_next"])
+    text = page.read_text()
+    assert re.search(r"""<img [^>]*alt=(['"])A "black" <pixel>\1""", html.unescape(text))
+    assert text.count("<math ") == 2 and "\\frac" not in text
+    assert "<script" not in text
+    assert not re.search(r"(src|href)=\"?(https?:)?//", text), "something would be fetched"
+    assert 'href="01_next.html"' in text and 'href="index.html"' in text
+
+
+@pytest.mark.parametrize(
+    "tex",
+    [
+        r"\tilde{V}_f",
+        r"\Delta \tilde V_{vs} = \tilde V_f - \tilde V_{vs}",
+        r"\mathcal{L}_{\text{dir}} = \tfrac{1}{2}\left[1 - \cos(a, b)\right]",
+        r"\begin{aligned} a &= b \\ c &= d \end{aligned}",
+        r"\sum_{i=1}^{n} \lVert x_i \rVert^2 \in [0, 1]",
+    ],
+)
+def test_equations_become_mathml(tex):
+    assert pages.to_mathml(tex, "inline").startswith("<math ")
+
+
+def test_an_equation_that_cannot_be_converted_is_shown_as_tex(monkeypatch):
+    def broken(*_, **__):
+        raise IndexError
+
+    monkeypatch.setattr(pages.latex2mathml.converter, "convert", broken)
+    assert pages.to_mathml("a < b", "inline") == "<code>a &lt; b</code>"
+
+
+def test_refresh_replaces_only_what_ran(tmp_path, progress, monkeypatch):
+    monkeypatch.setenv("LDF_DATA_DIR", str(tmp_path))
+    good = write(tmp_path / "in", "00_good", "import os\nprint(os.environ.get('LDF_DATA_DIR'))")
+    bad = write(tmp_path / "in", "01_bad", "1 / 0")
+    untouched = bad.read_bytes()
+    outcomes = notebooks.refresh([good, bad], tmp_path / "run", progress=progress)
+    assert [outcome.status for outcome in outcomes] == ["done", "failed"]
+    assert bad.read_bytes() == untouched
+    assert (tmp_path / "run" / "01_bad.ipynb").is_file(), "the attempt is kept elsewhere"
+    code = notebooks.code_cells(nbformat.read(good, as_version=4))
+    assert code[-1].outputs[0].text == "None\n", "no real pictures in committed notebooks"
+    assert "injected" not in good.read_text()
+
+
+def test_an_interrupt_ends_the_run_and_keeps_the_pages(tmp_path, monkeypatch, progress):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(notebooks.papermill, "execute_notebook", interrupted)
+    sources = [write(tmp_path / "in", name, "1") for name in ("00_a", "01_b")]
+    outcomes = notebooks.tutorial(sources, tmp_path / "run", progress=progress)
+    assert [outcome.status for outcome in outcomes] == ["interrupted"]
+    assert notebooks.summary(outcomes, 2, progress) == 130
+    assert (tmp_path / "run" / "index.html").is_file()
+
+
+def test_an_earlier_run_moves_aside_and_a_foreign_folder_is_refused(tmp_path):
+    run = tmp_path / "run"
+    notebooks.fresh_folder(run)
+    (run / "metrics.json").write_text("{}")
+    (run / "network.pt").write_text("old")
+    notebooks.fresh_folder(run)
+    assert list(run.iterdir()) == []
+    assert (tmp_path / "run-previous" / "network.pt").read_text() == "old"
+    (run / "thesis.tex").write_text("dear to somebody")
+    with pytest.raises(NotebookError, match="not from an earlier run"):
+        notebooks.fresh_folder(run)
+    assert (run / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tutorial", "--notebooks", "{tmp}/empty"], "no notebook in it"),
+        (["tutorial", "--notebooks", "{tmp}/in", "--only", "07"], r"no notebook starts with"),
+    ],
+)
+def test_wrong_arguments_exit_with_2(tmp_path, capsys, arguments, message):
+    write(tmp_path / "in", "00_a", "1")
+    (tmp_path / "empty").mkdir()
+    arguments = [argument.format(tmp=tmp_path) for argument in arguments]
+    assert notebooks.main([*arguments, "--folder", str(tmp_path / "run")]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_data_folder_that_is_not_there_is_said_before_anything_runs(
+    tmp_path, capsys, monkeypatch
+):
+    write(tmp_path / "in", "00_a", "1")
+    monkeypatch.setenv("LDF_DATA_DIR", str(tmp_path / "nowhere"))
+    arguments = ["tutorial", "--notebooks", str(tmp_path / "in"), "--folder", str(tmp_path / "run")]
+    assert notebooks.main(arguments) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_kernel_environment(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LDF_DATA_DIR", "data")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("LDF_CLIP", "mini")
+    with notebooks.kernel_environment(tmp_path, {"HF_HUB_OFFLINE": "1", "LDF_CLIP": None}):
+        assert os.environ["LDF_DATA_DIR"] == str(tmp_path / "data"), "it holds in another folder"
+        assert os.environ["OMP_NUM_THREADS"] == str(notebooks.thread_count())
+        assert os.environ["HF_HUB_OFFLINE"] == "1"
+        assert "LDF_CLIP" not in os.environ
+    assert os.environ["LDF_DATA_DIR"] == "data" and os.environ["LDF_CLIP"] == "mini"
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_the_number_of_threads_that_the_user_set_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with notebooks.kernel_environment(tmp_path, {}):
+        assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "3"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_renews_a_line_on_a_terminal_and_adds_lines_to_a_log(monkeypatch):
+    for stream, carriage_returns in ((Terminal(), True), (io.StringIO(), False)):
+        progress = Progress(stream, every=0)
+        progress.start()
+        progress.cell("cell 1/2  Idea")
+        progress.tick()
+        progress.end()
+        assert ("\r" in stream.getvalue()) == carriage_returns
+        assert "cell 1/2  Idea" in stream.getvalue()
+        assert ("still at cell 1/2" in stream.getvalue()) == (not carriage_returns)
+
+
+def test_the_place_of_a_cell_is_the_nearest_heading():
+    first, second = new_code_cell("a = 1\nb"), new_code_cell("c")
+    notebook = new_notebook(
+        cells=[
+            first,
+            new_markdown_cell("## One\n\ntext\n\n### Two"),
+            new_markdown_cell("x"),
+            second,
+        ]
+    )
+    assert notebooks.place(notebook, first) == "a = 1"
+    assert notebooks.place(notebook, second) == "Two"
+
+
+# ------------------------------------------------------------------ generated cells
+
+
+def test_generated_cells_are_written_once_and_checked(tmp_path, capsys):
+    write(tmp_path, "00_a", "1")
+    arguments = ["--notebooks", str(tmp_path)]
+    assert cells.main([*arguments, "--check"]) == 1
+    assert "0 cells tagged 'badges'" in capsys.readouterr().err
+    assert cells.main(arguments) == 0
+    assert cells.main([*arguments, "--check"]) == 0
+    notebook = nbformat.read(tmp_path / "00_a.ipynb", as_version=4)
+    tags = [cell.metadata.get("tags", [""])[0] for cell in notebook.cells]
+    assert tags[:4] == ["", "badges", "setup", "parameters"]
+    unchanged = (tmp_path / "00_a.ipynb").read_bytes()
+    assert cells.main(arguments) == 0
+    assert (tmp_path / "00_a.ipynb").read_bytes() == unchanged
+
+
+def test_a_changed_address_is_found_and_mended(tmp_path, monkeypatch, capsys):
+    write(tmp_path, "00_a", "1")
+    arguments = ["--notebooks", str(tmp_path)]
+    cells.main(arguments)
+    monkeypatch.setattr(cells, "repository", lambda: "https://github.com/someone/fork")
+    assert cells.main([*arguments, "--check"]) == 1
+    assert capsys.readouterr().err.count("out of date") == 2
+    cells.main(arguments)
+    text = (tmp_path / "00_a.ipynb").read_text()
+    assert "someone/fork" in text and "language-driven-fusion" not in text
+    assert cells.main([*arguments, "--check"]) == 0
+
+
+def test_the_set_up_cell_does_nothing_here(monkeypatch):
+    import subprocess
+
+    def forbidden(*_, **__):
+        raise AssertionError("the set-up cell started a process outside of Colab")
+
+    monkeypatch.setattr(subprocess, "run", forbidden)
+    exec(cells.setup_source(), {})
+
+
+def test_the_set_up_cell_installs_only_what_colab_lacks(monkeypatch, tmp_path):
+    import importlib.util
+    import subprocess
+    import sys
+    import types
+
+    calls = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "piq" else found(name)
+    )
+    exec(cells.setup_source(), {})
+    package, lacking = calls
+    assert package[-2:] == ["--no-deps", f"git+{cells.repository()}"]
+    assert lacking[-1] == "piq" and not {"torch", "numpy"} & set(lacking)
+    assert re.fullmatch(r"torch==\S+\nnumpy==\S+\n", (tmp_path / "keep.txt").read_text())
+    assert "keep.txt" in lacking, "what is there stays at its version"
+
+
+def test_metrics_file_is_json(tmp_path):
+    notebooks.update_metrics(tmp_path, "00_a", status="done", error=None)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"00_a": {"status": "done"}}
