@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import itertools
 import json
 import math
 import os
@@ -27,6 +28,7 @@ from typing import Any
 import torch
 
 from ldf_utils.files import write_json
+from ldf_utils.images import luminance
 
 METRICS_FILE = "metrics.json"
 
@@ -301,3 +303,277 @@ def _written(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_written(item)}" for key, item in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# ------------------------------------------------- the exercises of the notebooks
+#
+# Each takes the learner's answer first, mostly a function, and tries it on numbers of its own.
+
+
+def _random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _mistaken(found: Any, mistakes: Mapping[str, torch.Tensor]) -> str | None:
+    """The hint of the mistake whose result was found, if one is recognized."""
+    if not isinstance(found, (torch.Tensor, int, float)):
+        return None
+    found = torch.as_tensor(found).detach().double()
+    for hint, result in mistakes.items():
+        result = torch.as_tensor(result).double()
+        if found.shape == result.shape and torch.allclose(found, result, atol=1e-5):
+            return hint
+    return None
+
+
+@exercise("A weighted average")
+def check_weighted_average(answer):
+    """The answer: ``function(infrared, visible, weight)``, `weight` being the infrared's share."""
+    infrared, visible = _random(1, 1, 4, 5), _random(1, 1, 4, 5, seed=1)
+    found = answer(infrared, visible, 0.3)
+    yield _mistaken(
+        found,
+        {
+            "the weight went to the visible picture; it is the share of the infrared": (
+                0.7 * infrared + 0.3 * visible
+            ),
+            "the weights do not add up to 1; the visible picture gets 1 - weight": (
+                0.3 * infrared + visible
+            ),
+        },
+    )
+    yield expect_close("with weight 0.3 the result", found, 0.3 * infrared + 0.7 * visible)
+    yield expect_close("with weight 1 the result", answer(infrared, visible, 1.0), infrared)
+
+
+@exercise("Luminance of a color picture")
+def check_luminance(answer):
+    """The answer: ``function(rgb)``, ``(3, H, W)`` in [0, 1] to ``(1, H, W)``, BT.601."""
+    picture = _random(3, 4, 5)
+    found = answer(picture)
+    yield _mistaken(
+        found,
+        {
+            "that is the plain mean; the eye weighs green most: 0.299, 0.587, 0.114": (
+                picture.mean(0, keepdim=True)
+            ),
+            "the weights are in the order blue, green, red; the channels are red, green, blue": (
+                luminance(picture.flip(0))
+            ),
+        },
+    )
+    yield expect_close("the luminance", found, luminance(picture))
+
+
+@exercise("Cosines of embeddings")
+def check_cosines(answer):
+    """The answer: ``function(first, second)``, ``(N, D)`` and ``(M, D)`` to ``(N, M)``."""
+    first, second = _random(3, 8) - 0.5, 4 * _random(2, 8, seed=1) - 2
+    found = answer(first, second)
+    unit = torch.nn.functional.normalize
+    expected = unit(first, dim=1) @ unit(second, dim=1).T
+    yield _mistaken(
+        found,
+        {
+            "these are dot products; divide by the lengths of both vectors": first @ second.T,
+            "rows and columns are exchanged": expected.T,
+        },
+    )
+    yield expect_close("the table of cosines", found, expected)
+
+
+@exercise("Zero-shot: the nearest sentence")
+def check_zero_shot(answer):
+    """The answer: ``function(image, sentences)``, ``(D,)`` and ``(N, D)`` to an index."""
+    image = torch.tensor([1.0, 0.0, 0.0])
+    sentences = torch.tensor([[3.0, 9.0, 0.0], [0.9, 0.1, 0.0], [-5.0, 0.0, 0.0]])
+    found = answer(image, sentences)
+    yield expect(
+        isinstance(found, int) or (isinstance(found, torch.Tensor) and found.numel() == 1),
+        f"expected one index, found {type(found).__name__}; argmax gives it",
+    )
+    found = int(found)
+    yield expect(
+        found != 0,
+        "the longest vector won; compare directions: normalize the sentences first",
+    )
+    yield expect(found != 2, "that is the farthest one; the cosine of the nearest is the largest")
+    yield expect(found == 1, f"found index {found}, expected 1")
+
+
+@exercise("The fusion direction")
+def check_fusion_direction(answer):
+    """The answer: ``function(fused, source)``, ``(D,)`` each, not normalized, to ``(D,)``."""
+    fused, source = 3 * _random(8) - 1, 5 * _random(8, seed=1) - 2
+    unit = torch.nn.functional.normalize
+    expected = unit(fused, dim=0) - unit(source, dim=0)
+    found = answer(fused, source)
+    yield _mistaken(
+        found,
+        {
+            "it points from the fused to the source; fusing leads to the fused": -expected,
+            "normalize both embeddings first, then subtract": fused - source,
+            "normalize the embeddings, not their difference": unit(fused - source, dim=0),
+            "the difference itself is not normalized; its length is needed": unit(expected, dim=0),
+        },
+    )
+    yield expect_close("the direction", found, expected)
+
+
+@exercise("The direction loss")
+def check_direction_loss(answer):
+    """The answer: ``function(image_infrared, image_visible, text_infrared, text_visible)``.
+
+    Four directions ``(D,)``; the result is a scalar, half of each ``1 - cosine``.
+    """
+    directions = [_random(8, seed=seed) - 0.5 for seed in range(4)]
+    cosine = torch.nn.functional.cosine_similarity
+    infrared = cosine(directions[0], directions[2], dim=0)
+    visible = cosine(directions[1], directions[3], dim=0)
+    expected = 0.5 * (1 - infrared) + 0.5 * (1 - visible)
+    found = answer(*directions)
+    yield _mistaken(
+        found,
+        {
+            "that is the mean cosine; a loss falls when the cosine rises: 1 - cosine": (
+                0.5 * (infrared + visible)
+            ),
+            "each of the two parts counts one half": 2 * expected,
+            "compare each image direction with the text direction of the same source": (
+                1
+                - 0.5 * cosine(directions[0], directions[3], dim=0)
+                - 0.5 * cosine(directions[1], directions[2], dim=0)
+            ),
+        },
+    )
+    yield expect_close("the loss", found, expected)
+    yield expect_close("for equal directions the loss", answer(*directions[:2] * 2), 0.0)
+
+
+@exercise("The angle term")
+def check_angle_loss(answer):
+    """The answer: ``function(fused, infrared, visible)``, embeddings ``(D,)`` to a scalar."""
+    fused, infrared, visible = (_random(8, seed=seed) - 0.5 for seed in range(3))
+    cosine = torch.nn.functional.cosine_similarity
+    parts = 1 - cosine(fused, infrared, dim=0), 1 - cosine(fused, visible, dim=0)
+    found = answer(fused, infrared, visible)
+    yield _mistaken(
+        found,
+        {
+            "each of the two parts counts one half": parts[0] + parts[1],
+            "that is the mean cosine; the term is 0 where all three agree": (
+                1 - 0.5 * (parts[0] + parts[1])
+            ),
+        },
+    )
+    yield expect_close("the term", found, 0.5 * (parts[0] + parts[1]))
+
+
+@exercise("The entropy of a patch")
+def check_entropy(answer):
+    """The answer: ``function(patch)``, ``(H, W)`` in [0, 1] to bits, 256 grey levels."""
+    half = torch.zeros(8, 8)
+    half[:4] = 1.0
+    yield expect_close("for one grey level the entropy", answer(torch.full((8, 8), 0.5)), 0.0)
+    found = answer(half)
+    yield _mistaken(
+        found,
+        {
+            "that is in nats; the threshold of 6 is in bits: take the logarithm to base 2": (
+                math.log(2)
+            ),
+            "the sign is wrong: entropy is minus the sum of p log p": -1.0,
+        },
+    )
+    yield expect_close("for half black, half white the entropy", found, 1.0)
+    all_levels = (torch.arange(256) / 255).reshape(16, 16)
+    yield expect_close("for 256 levels, each once, the entropy", answer(all_levels), 8.0)
+
+
+@exercise("A learning rate that decays")
+def check_schedule(answer):
+    """The answer: ``function(step, steps, warmup)`` to a factor in [0, 1].
+
+    It rises to 1 at the end of the warm-up and falls to a tenth or less at the last step.
+    """
+    steps, warmup = 100, 10
+    factors = [float(answer(step, steps, warmup)) for step in range(steps)]
+    for step, factor in enumerate(factors):
+        yield expect_between(f"the factor of step {step}", factor, 0.0, 1.0)
+    rising, falling = factors[:warmup], factors[warmup:]
+    yield expect(
+        all(a < b for a, b in itertools.pairwise(rising)),
+        f"it does not rise in every step of the warm-up: {rising[:3]} ...",
+    )
+    yield expect_between("the largest factor", max(factors[: warmup + 1]), 0.99, 1.0)
+    yield expect(
+        all(a >= b for a, b in itertools.pairwise(falling)),
+        "it rises again after the warm-up",
+    )
+    yield expect_between(
+        "the factor of the last step",
+        factors[-1],
+        0.0,
+        0.1,
+        "a rate that stays high keeps the network moving about",
+    )
+
+
+@exercise("Training without one term")
+def check_without_term(answer, term: str = "patch"):
+    """The answer: a `ldf_utils.losses.LossWeights` with one weight 0 and the others as ever."""
+    defaults = type(answer)()
+    for name, usual in vars(defaults).items():
+        weight = getattr(answer, name)
+        if name == term:
+            yield expect(weight == 0, f"the weight of {name!r} is {weight}; expected 0")
+        else:
+            yield expect(
+                weight == usual,
+                f"the weight of {name!r} is {weight}, by default {usual}; change only {term!r}, "
+                "or you will not know what made the difference",
+            )
+
+
+@exercise("Standard deviation, a measure of contrast")
+def check_standard_deviation(answer):
+    """The answer: ``function(picture)``, ``(H, W)`` in grey levels 0..255, to a number."""
+    picture = (255 * _random(6, 7)).round()
+    found = answer(picture)
+    yield _mistaken(
+        found,
+        {
+            "that is the variance; take the root": picture.var(correction=0),
+            "divide by the number of pixels, not by one less (correction=0)": picture.std(),
+        },
+    )
+    yield expect_close("the standard deviation", found, picture.std(correction=0), 1e-3)
+
+
+@exercise("Mean ranks of methods")
+def check_mean_ranks(answer):
+    """The answer: ``function(table, higher_is_better)`` to method to mean rank, 1 the best.
+
+    ``table`` is method to (metric to value), ``higher_is_better`` is metric to bool.
+    """
+    table = {
+        "average": {"EN": 6.0, "SSIM": 0.9, "NABF": 0.01},
+        "maximum": {"EN": 6.5, "SSIM": 0.7, "NABF": 0.03},
+        "learned": {"EN": 7.0, "SSIM": 0.8, "NABF": 0.02},
+    }
+    found = answer(table, {"EN": True, "SSIM": True, "NABF": False})
+    yield expect(
+        isinstance(found, Mapping) and set(found) == set(table),
+        f"expected a dict with the methods {list(table)}, found {found}",
+    )
+    for method, upside_down, rank in (
+        ("average", (3 + 1 + 3) / 3, 5 / 3),
+        ("maximum", (2 + 3 + 1) / 3, 8 / 3),
+        ("learned", (1 + 2 + 2) / 3, 5 / 3),
+    ):
+        value = float(found[method])
+        yield expect(
+            abs(value - upside_down) > 1e-6 or upside_down == rank,
+            f"{method}: mean rank {value:.3f}; for NABF a smaller value is better",
+        )
+        yield expect_close(f"the mean rank of {method}", value, rank)

@@ -1,0 +1,285 @@
+"""Checks: verdicts that help, answers right and wrong, records of a run."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity, normalize
+
+from ldf_utils import checks
+from ldf_utils.images import luminance
+from ldf_utils.losses import LossWeights
+from ldf_utils.patches import entropy
+from ldf_utils.training import TrainConfig, learning_rate
+
+# ------------------------------------------------------------------ verdicts
+
+
+@checks.exercise("Add one")
+def check_add_one(answer, number):
+    yield checks.expect_shape("the sum", answer(number), ())
+    yield checks.expect_close("the sum", answer(number), number + 1, hint="add one")
+
+
+def test_a_right_answer_is_praised(capsys):
+    verdict = check_add_one(lambda x: x + 1, 2.0)
+    assert verdict and verdict.hint is None
+    assert capsys.readouterr().out == "Well done: Add one.\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (..., "in place of the three dots"),
+        (None, "in place of the three dots"),
+        (lambda x: x, "found 2, expected 3; add one"),
+        (lambda x: torch.tensor([x]), "has shape (1,); expected ()"),
+        (lambda x: "three", "is a str; expected a tensor"),
+        (lambda x: math.nan, "not finite"),
+        (lambda x: 1 / 0, "raised ZeroDivisionError: division by zero"),
+        (lambda: 1, "raised TypeError"),
+    ],
+)
+def test_a_wrong_answer_gets_one_hint_and_no_exception(answer, hint, capsys):
+    verdict = check_add_one(answer, 2.0)
+    assert not verdict and hint in verdict.hint
+    printed = capsys.readouterr().out
+    assert printed.startswith("Not yet: Add one.\n  ") and hint in printed
+
+
+def test_only_the_first_hint_is_shown():
+    @checks.exercise("Two faults")
+    def check(answer):
+        yield checks.expect(False, "the first")
+        yield checks.expect(False, "the second")
+
+    assert check(0).hint == "the first"
+
+
+def test_a_verdict_shows_nothing_twice_in_a_notebook():
+    assert checks.Verdict("a")._ipython_display_() is None
+
+
+def test_expectations():
+    assert checks.expect(True, "x") is None and checks.expect(False, "x") == "x"
+    assert checks.expect_close("a", torch.ones(3), torch.ones(3)) is None
+    found = checks.expect_close("a", torch.tensor([1.0, 5.0]), torch.tensor([1.0, 2.0]))
+    assert found == "a: found 5, expected 2 (at the largest difference, element 1)"
+    assert checks.expect_close("a", 1.0005, 1.0, tolerance=1e-3) is None
+    assert checks.expect_between("a", 3, 1, 2, "hint") == "a is 3; expected 1 to 2; hint"
+    assert checks.expect_between("a", 1.5, 1, 2) is None
+
+
+# ------------------------------------------------------------------ exercises
+
+
+def mean_ranks(table, higher_is_better):
+    ranks = {method: [] for method in table}
+    for metric, higher in higher_is_better.items():
+        order = sorted(table, key=lambda method: table[method][metric], reverse=higher)
+        for rank, method in enumerate(order, start=1):
+            ranks[method].append(rank)
+    return {method: sum(r) / len(r) for method, r in ranks.items()}
+
+
+def direction_loss(image_infrared, image_visible, text_infrared, text_visible):
+    cosine_infrared = cosine_similarity(image_infrared, text_infrared, dim=0)
+    cosine_visible = cosine_similarity(image_visible, text_visible, dim=0)
+    return 0.5 * (1 - cosine_infrared) + 0.5 * (1 - cosine_visible)
+
+
+def angle_loss(fused, infrared, visible):
+    cosines = cosine_similarity(fused, infrared, dim=0), cosine_similarity(fused, visible, dim=0)
+    return 1 - 0.5 * sum(cosines)
+
+
+def schedule(step, steps, warmup):
+    config = TrainConfig(steps=steps, warmup=warmup / steps, learning_rate=1.0)
+    return learning_rate(step, config)
+
+
+def bits(patch):
+    counts = torch.histc(patch, bins=256, min=0, max=1)
+    shares = counts[counts > 0] / counts.sum()
+    return -(shares * shares.log2()).sum()
+
+
+RIGHT = {
+    "check_weighted_average": lambda i, v, weight: weight * i + (1 - weight) * v,
+    "check_luminance": luminance,
+    "check_cosines": lambda a, b: normalize(a, dim=1) @ normalize(b, dim=1).T,
+    "check_zero_shot": lambda image, texts: int((normalize(texts, dim=1) @ image).argmax()),
+    "check_fusion_direction": lambda f, s: normalize(f, dim=0) - normalize(s, dim=0),
+    "check_direction_loss": direction_loss,
+    "check_angle_loss": angle_loss,
+    "check_entropy": lambda patch: entropy(patch[None, None])[0],
+    "check_schedule": schedule,
+    "check_without_term": LossWeights(patch=0),
+    "check_standard_deviation": lambda picture: picture.std(correction=0),
+    "check_mean_ranks": mean_ranks,
+}
+
+WRONG = [
+    ("check_weighted_average", lambda i, v, w: (1 - w) * i + w * v, "share of the infrared"),
+    ("check_weighted_average", lambda i, v, w: w * i + v, "do not add up"),
+    ("check_weighted_average", torch.maximum, "TypeError"),
+    ("check_luminance", lambda rgb: rgb.mean(0, keepdim=True), "plain mean"),
+    ("check_luminance", lambda rgb: luminance(rgb.flip(0)), "blue, green, red"),
+    ("check_luminance", lambda rgb: luminance(rgb)[0], "has shape"),
+    ("check_cosines", lambda a, b: a @ b.T, "dot products"),
+    ("check_cosines", lambda a, b: RIGHT["check_cosines"](b, a), "exchanged"),
+    ("check_zero_shot", lambda image, texts: int((texts @ image).argmax()), "longest"),
+    ("check_zero_shot", lambda image, texts: int((texts @ image).argmin()), "farthest"),
+    ("check_zero_shot", lambda image, texts: texts @ image, "one index"),
+    ("check_fusion_direction", lambda f, s: f - s, "normalize both"),
+    ("check_fusion_direction", lambda f, s: normalize(f - s, dim=0), "not their difference"),
+    ("check_fusion_direction", lambda f, s: RIGHT["check_fusion_direction"](s, f), "points from"),
+    ("check_direction_loss", lambda a, b, c, d: 2 * direction_loss(a, b, c, d), "one half"),
+    ("check_direction_loss", lambda a, b, c, d: direction_loss(a, b, d, c), "same source"),
+    ("check_direction_loss", lambda a, b, c, d: 1 - direction_loss(a, b, c, d), "mean cosine"),
+    ("check_angle_loss", lambda f, i, v: 2 * angle_loss(f, i, v), "one half"),
+    ("check_angle_loss", lambda f, i, v: 1 - angle_loss(f, i, v), "mean cosine"),
+    ("check_entropy", lambda patch: bits(patch) * math.log(2), "nats"),
+    ("check_entropy", lambda patch: -bits(patch), "sign"),
+    ("check_entropy", lambda patch: patch.std() * 0, "half black"),
+    ("check_schedule", lambda step, steps, warmup: 1.0, "does not rise"),
+    ("check_schedule", lambda step, steps, warmup: min(1.0, (step + 1) / warmup), "last step"),
+    ("check_schedule", lambda step, steps, warmup: 2.0, "expected 0 to 1"),
+    ("check_without_term", LossWeights(), "expected 0"),
+    ("check_without_term", LossWeights(patch=0, angle=1), "change only 'patch'"),
+    ("check_standard_deviation", lambda picture: picture.std(), "one less"),
+    ("check_standard_deviation", lambda picture: picture.var(correction=0), "root"),
+    ("check_mean_ranks", lambda table, _: {method: 1.0 for method in table}, "mean rank of"),
+    (
+        "check_mean_ranks",
+        lambda table, higher: mean_ranks(table, dict.fromkeys(higher, True)),
+        "smaller value is better",
+    ),
+    ("check_mean_ranks", lambda table, _: [1, 2, 3], "expected a dict"),
+]
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_answers_pass(name):
+    verdict = getattr(checks, name)(RIGHT[name])
+    assert verdict, verdict.hint
+
+
+@pytest.mark.parametrize(("name", "answer", "hint"), WRONG)
+def test_wrong_answers_get_the_hint_that_fits(name, answer, hint):
+    verdict = getattr(checks, name)(answer)
+    assert not verdict and hint in verdict.hint, verdict.hint
+
+
+def test_every_exercise_has_answers_here():
+    known = {name for name in dir(checks) if name.startswith("check_")}
+    assert known == set(RIGHT) == {name for name, _, _ in WRONG}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_an_open_exercise_stops_nothing(name, capsys):
+    assert not getattr(checks, name)(...)
+    assert "three dots" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------ records
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("LDF_RUN_DIR", str(tmp_path / "run"))
+    return tmp_path / "run"
+
+
+def test_metrics_of_notebooks_are_merged(run, capsys):
+    checks.record_metrics("04_training", EN=torch.tensor(7.125), SD=np.float32(40.5), steps=300)
+    checks.record_metrics("05_evaluation", sets={"RoadScene": {"EN": 7.0}})
+    records = json.loads((run / "metrics.json").read_text())
+    assert records == {
+        "04_training": {"metrics": {"EN": 7.125, "SD": 40.5, "steps": 300}},
+        "05_evaluation": {"metrics": {"sets": {"RoadScene": {"EN": 7.0}}}},
+    }
+    printed = capsys.readouterr().out
+    assert "EN: 7.125" in printed and "RoadScene EN 7" in printed
+    assert str(run) not in printed, "no path of the machine in a published notebook"
+
+
+def test_recording_again_replaces_the_notebook_own_numbers(run):
+    checks.record_metrics("04_training", EN=1.0, old=2.0)
+    checks.update_metrics(run, "04_training", seconds=3.0)
+    checks.record_metrics("04_training", EN=4.0)
+    assert checks.read_metrics(run)["04_training"] == {"metrics": {"EN": 4.0}, "seconds": 3.0}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, torch.tensor(math.nan)])
+def test_numbers_that_are_none_are_not_recorded(run, value):
+    with pytest.raises(ValueError, match="metric 'EN' is (nan|inf); a run that computes this"):
+        checks.record_metrics("04_training", EN=value)
+    assert not (run / "metrics.json").exists()
+
+
+def test_a_metric_that_is_no_number_is_named(run):
+    with pytest.raises(ValueError, match=r"metric 'EN\.a'.*found list"):
+        checks.record_metrics("04_training", EN={"a": [1, 2]})
+    with pytest.raises(ValueError, match="at least one number"):
+        checks.record_metrics("04_training")
+
+
+def test_a_damaged_record_is_named(run):
+    run.mkdir()
+    (run / "metrics.json").write_text("{")
+    with pytest.raises(ValueError, match=r"metrics\.json: no JSON"):
+        checks.read_metrics(run)
+
+
+def test_the_run_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("LDF_RUN_DIR", raising=False)
+    checkout = tmp_path / "checkout"
+    (checkout / "ldf_utils").mkdir(parents=True)
+    (checkout / "pyproject.toml").touch()
+    (checkout / "notebooks").mkdir()
+    monkeypatch.chdir(checkout / "notebooks")
+    assert checks.run_dir() == checkout / "runs" / "tutorial"
+    assert checks.run_dir().is_dir()
+    monkeypatch.setenv("LDF_RUN_DIR", str(tmp_path / "named"))
+    assert checks.run_dir() == tmp_path / "named"
+
+
+def test_short_paths_tell_nothing_of_the_machine(run, tmp_path):
+    assert checks.short_path(run / "fused" / "TNO" / "a.png") == "fused/TNO/a.png"
+    assert checks.short_path("/data/sets/TNO") == "sets/TNO"
+    assert checks.short_path("/data") == "data"
+
+
+def test_the_environment_report(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("LDF_DATA_DIR", str(tmp_path / "data"))
+    checks.environment_report()
+    printed = capsys.readouterr().out
+    for part in (f"torch {torch.__version__}", "open_clip 3", "threads", "folder 'data'"):
+        assert part in printed
+    assert str(tmp_path) not in printed and printed.count("\n") == 2
+    monkeypatch.delenv("LDF_DATA_DIR")
+    assert checks.environment()["pairs"] == "generated"
+    monkeypatch.setattr(checks.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(checks.torch.cuda, "get_device_name", lambda: "a large GPU")
+    assert checks.environment()["accelerator"] == "a large GPU"
+
+
+def test_metadata_of_a_missing_package(monkeypatch):
+    def missing(name):
+        raise checks.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(
+        checks,
+        "importlib",
+        SimpleNamespace(
+            metadata=SimpleNamespace(
+                version=missing,
+                PackageNotFoundError=checks.importlib.metadata.PackageNotFoundError,
+            )
+        ),
+    )
+    assert checks.environment()["open_clip"] == "not installed"
