@@ -24,13 +24,11 @@ Space", arXiv:2402.16267. The directional comparison is that of StyleGAN-NADA (a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from ldf_utils.clip_space import ClipSpace, Prompts
+from ldf_utils.clip_space import PROMPTS, ClipSpace, Prompts
 
 SHORTEST = 1e-4
 """Length under which the difference of two unit vectors in float32 is rounding, not a direction."""
@@ -59,12 +57,12 @@ class TextDirections:
         )
 
 
-def text_directions(clip: ClipSpace, prompts: Prompts | None = None) -> TextDirections:
+def text_directions(clip: ClipSpace, prompts: Prompts = PROMPTS) -> TextDirections:
     """Ask CLIP which way the words point.
 
     Args:
-        clip: has ``encode_text(list[str]) -> (N, D)``, normalized.
-        prompts: the three sentences (``.infrared``, ``.visible``, ``.fused``); the paper's if None.
+        clip: whose ``encode_text`` embeds the sentences.
+        prompts: the three sentences.
 
     Returns:
         The two directions; no gradient.
@@ -74,8 +72,6 @@ def text_directions(clip: ClipSpace, prompts: Prompts | None = None) -> TextDire
             embedding. Their difference is then the zero vector, which points nowhere: its cosine
             with any image direction is 0 / 0.
     """
-    if prompts is None:
-        from ldf_utils.clip_space import PROMPTS as prompts
     with torch.no_grad():
         infrared, visible, fused = clip.encode_text(
             [prompts.infrared, prompts.visible, prompts.fused]

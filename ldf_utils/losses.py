@@ -27,17 +27,14 @@ import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ldf_utils.clip_space import PROMPTS, ClipSpace, Prompts
 from ldf_utils.direction import TextDirections, direction_cosines, text_directions
 from ldf_utils.patches import PatchSampler, extract_patches, keep_mask
-
-if TYPE_CHECKING:
-    from ldf_utils.clip_space import ClipSpace, Prompts
 
 
 def direction_loss(
@@ -347,7 +344,7 @@ class FusionLoss(nn.Module):
 
     Args:
         clip: the judge; None if direction, patch and angle all have weight 0.
-        prompts: the three sentences; the paper's if None.
+        prompts: the three sentences.
         weights: of the terms; 0 switches one off.
         sampler: how patches are drawn; the paper's at the input size of ``clip`` if None.
         entropy_threshold: bits that both source patches have to exceed; None keeps every patch.
@@ -365,7 +362,7 @@ class FusionLoss(nn.Module):
     def __init__(
         self,
         clip: ClipSpace | None,
-        prompts: Prompts | None = None,
+        prompts: Prompts = PROMPTS,
         weights: LossWeights | None = None,
         sampler: PatchSampler | None = None,
         entropy_threshold: float | None = 6.0,
