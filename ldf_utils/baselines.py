@@ -7,11 +7,11 @@ on any device, differentiable almost everywhere. `RULES` lists them by name.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torchvision.transforms.functional import gaussian_blur
 
 from ldf_utils.networks import check_pair
 
@@ -44,18 +44,23 @@ def maximum(infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
     return torch.maximum(infrared, visible)
 
 
-def _blur5(image: torch.Tensor) -> torch.Tensor:
-    """Binomial [1 4 6 4 1] / 16 along both axes, the border reflected."""
-    taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=image.dtype, device=image.device) / 16
-    image = F.conv2d(F.pad(image, (0, 0, 2, 2), mode="reflect"), taps.view(1, 1, 5, 1))
-    return F.conv2d(F.pad(image, (2, 2, 0, 0), mode="reflect"), taps.view(1, 1, 1, 5))
+def _blur(image: torch.Tensor, taps: Sequence[float]) -> torch.Tensor:
+    """Weighted mean along both axes; ``taps`` is odd and symmetric, the border reflected."""
+    radius, total = len(taps) // 2, math.fsum(taps)
+    for dim, pad in ((-2, (0, 0, radius, radius)), (-1, (radius, radius, 0, 0))):
+        size, wide = image.shape[dim], F.pad(image, pad, mode="reflect")
+        image = sum(wide.narrow(dim, k, size) * (tap / total) for k, tap in enumerate(taps))
+    return image
+
+
+_BINOMIAL = (1, 4, 6, 4, 1)
 
 
 def _expand(image: torch.Tensor, size: torch.Size) -> torch.Tensor:
     """Twice the size: zeros in between, then the blur at four times its weight."""
     spread = image.new_zeros(*image.shape[:2], *size)
     spread[..., ::2, ::2] = image
-    return 4 * _blur5(spread)
+    return 4 * _blur(spread, _BINOMIAL)
 
 
 def laplacian_pyramid(
@@ -83,7 +88,7 @@ def laplacian_pyramid(
         raise ValueError(f"expected at least 1 level, found {levels}")
     gaussian = [torch.cat([infrared, visible])]
     while len(gaussian) <= levels and min(gaussian[-1].shape[-2:]) > 4:
-        gaussian.append(_blur5(gaussian[-1])[..., ::2, ::2])
+        gaussian.append(_blur(gaussian[-1], _BINOMIAL)[..., ::2, ::2])
     fused = average(*gaussian[-1].chunk(2))
     for finer, coarser in reversed(list(itertools.pairwise(gaussian))):
         first, second = (finer - _expand(coarser, finer.shape[-2:])).chunk(2)
@@ -96,15 +101,18 @@ def laplacian_pyramid(
 
 def _box_mean(image: torch.Tensor, radius: int) -> torch.Tensor:
     """Mean over the square of side ``2 radius + 1``, cut off at the border; time without radius."""
-    for dim in (-2, -1):
-        size = image.shape[dim]
-        center = torch.arange(size, device=image.device)
-        low, high = (center - radius).clamp(min=0), (center + radius + 1).clamp(max=size)
-        pad = (0, 0, 1, 0) if dim == -2 else (1, 0)
-        total = F.pad(image.cumsum(dim), pad)
-        count = (high - low).to(image.dtype)
-        count = count[:, None] if dim == -2 else count
-        image = (total.index_select(dim, high) - total.index_select(dim, low)) / count
+    ones = torch.ones_like(image[:1])
+    return _window_sum(image, radius) / _window_sum(ones, radius)
+
+
+def _window_sum(image: torch.Tensor, radius: int) -> torch.Tensor:
+    for dim, before, after in (
+        (-2, (0, 0, radius + 1, 0), (0, 0, 0, radius)),
+        (-1, (radius + 1, 0, 0, 0), (0, radius, 0, 0)),
+    ):
+        total = F.pad(F.pad(image.cumsum(dim), before), after, mode="replicate")
+        size, side = image.shape[dim], 2 * radius + 1
+        image = total.narrow(dim, side, size) - total.narrow(dim, 0, size)
     return image
 
 
@@ -157,9 +165,10 @@ def guided_filter(infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor
     check_pair(infrared, visible, smallest=6)
     sources = torch.stack([infrared, visible]).double()  # (2, B, 1, H, W)
     flat = sources.flatten(0, 1)
-    laplacian = flat.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
-    response = F.conv2d(F.pad(flat, (1, 1, 1, 1), mode="reflect"), laplacian[None, None]).abs()
-    saliency = gaussian_blur(response, kernel_size=11, sigma=5.0).view_as(sources)
+    wide = F.pad(flat, (1, 1, 1, 1), mode="reflect")
+    neighbors = wide[..., :-2, 1:-1] + wide[..., 2:, 1:-1] + wide[..., 1:-1, :-2]
+    response = (neighbors + wide[..., 1:-1, 2:] - 4 * flat).abs()
+    saliency = _blur(response, [math.exp(-(k**2) / 50) for k in range(-5, 6)]).view_as(sources)
     winner = (saliency == saliency.amax(0)).double().flatten(0, 1)
 
     base = _box_mean(flat, 15)

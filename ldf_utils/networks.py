@@ -602,10 +602,10 @@ class LDLite(nn.Module):
 
 _ARCHITECTURES = {kind.__name__: kind for kind in (BoundedFusionNetwork, PaperNetwork, LDLite)}
 
-# name -> (folder names under a weights folder, file names)
+# name -> (folder and files in a folder of weights, the set of data_download that brings them)
 _PUBLISHED = {
-    "ld-lite": (("LD-Lite", "ld-lite", "ld_lite"), ("final.pt",)),
-    "ldfusion": (("LDFusion", "ldfusion"), ("Enc_final.pt", "Dec_final.pt")),
+    "ld-lite": ("LD-Lite", ("final.pt",), "ld-lite"),
+    "ldfusion": ("LDFusion", ("Enc_final.pt", "Dec_final.pt"), "ldfusion-weights"),
 }
 
 
@@ -624,7 +624,7 @@ def weights_dir() -> Path:
 
 
 def _download_cache() -> Path:
-    return Path(pooch.os_cache("ldf_tutorial"))
+    return Path(pooch.os_cache("ldf_tutorial")) / "weights"
 
 
 def save_network(
@@ -704,17 +704,16 @@ def load_network(name_or_path: str | os.PathLike = "shipped") -> nn.Module:
 
 
 def _find_published(name: str) -> Path:
-    folders, files = _PUBLISHED[name]
-    roots = list(dict.fromkeys([weights_dir(), _download_cache()]))
-    for root, folder, inner in itertools.product(roots, folders, ("", "weight")):
-        place = root / folder / inner
-        if all((place / file).is_file() for file in files):
-            return place / files[0]
+    folder, files, download = _PUBLISHED[name]
+    roots = dict.fromkeys([weights_dir(), _download_cache()])
+    for root in roots:
+        if all((root / folder / file).is_file() for file in files):
+            return root / folder / files[0]
+    wanted = " and ".join(f"{folder}/{file}" for file in files)
     raise WeightsError(
-        f"{name}: {' and '.join(files)} not found; looked in {folders[0]}/ and "
-        f"{folders[0]}/weight/ of {', '.join(map(str, roots))}. Get the authors' weights with "
-        f"`python -m data_download get {name}`, or set LDF_WEIGHTS_DIR to the folder that holds "
-        f"{folders[0]}/"
+        f"{name}: {wanted} not found in {' or '.join(map(str, roots))}. Get the authors' weights "
+        f"with `python -m data_download get {download}`, or set LDF_WEIGHTS_DIR to the folder that "
+        f"holds {folder}/"
     )
 
 
