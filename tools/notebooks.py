@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import hashlib
 import logging
 import os
 import re
@@ -45,6 +46,10 @@ CELL_SECONDS = 1200
 logging.getLogger("papermill").setLevel(logging.CRITICAL)
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+STAMP = "executed_sources_sha256"
+"""Where the metadata of a committed notebook say which code its outputs are from."""
 
 
 class NotebookError(ValueError):
@@ -143,6 +148,12 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if WIDGET_VIEW not in o.get("data", {})]
     return notebook
+
+
+def sources_hash(notebook: nbformat.NotebookNode) -> str:
+    """A fingerprint of the code of a notebook, which its outputs belong to."""
+    sources = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return hashlib.sha256(sources.encode()).hexdigest()
 
 
 def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
@@ -558,7 +569,8 @@ def refresh(
 ) -> list[Outcome]:
     """Execute notebooks and put each in the place of its source, atomically, if it went well.
 
-    No real pictures get into the repository this way: ``LDF_DATA_DIR`` is taken away from the
+    The fingerprint of the code goes into the metadata: a test finds outputs of older code. No
+    real pictures get into the repository this way: ``LDF_DATA_DIR`` is taken away from the
     kernels, and the notebooks use generated pairs.
     """
     progress = progress or Progress()
@@ -579,7 +591,9 @@ def refresh(
             )
             outcomes.append(outcome)
             if outcome.status == "done":
-                write_notebook(nbformat.read(executed, as_version=4), source)
+                notebook = nbformat.read(executed, as_version=4)
+                notebook.metadata[STAMP] = sources_hash(notebook)
+                write_notebook(notebook, source)
             else:
                 kept = folder / source.name
                 shutil.copyfile(executed, kept)

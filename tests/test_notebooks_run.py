@@ -1,0 +1,135 @@
+"""Every notebook runs, through the runner of `make tutorial`, with smaller numbers.
+
+The numbers go through the parameters cell, so that the code that runs is the code that is read.
+The exercises are run with their folded solutions in place, which must pass their checks.
+"""
+
+import copy
+import re
+
+import nbformat
+import pytest
+
+from ldf_utils.checks import read_metrics
+from tools.notebooks import (
+    NOTEBOOKS,
+    code_cells,
+    declared_parameters,
+    run_notebook,
+    tagged,
+    write_notebook,
+)
+
+CELL_SECONDS = 600
+
+# Notebook to parameters that make it small; only names that its parameters cell declares.
+OVERRIDES = {
+    "00_start_here": {},
+    "01_clip_prompt_embedding": {},
+    "02_fusion_direction": {},
+    "03_language_and_patch_losses": {},
+    "04_training": {},
+    "05_evaluation": {},
+}
+
+# Notebook to the number of figures it draws, at least.
+FIGURES = {
+    "00_start_here": 3,
+    "01_clip_prompt_embedding": 3,
+    "02_fusion_direction": 3,
+    "03_language_and_patch_losses": 3,
+    "04_training": 3,
+    "05_evaluation": 3,
+}
+
+# Notebook to its recorded numbers and the range each lies in, on generated and on real pairs, with
+# the small numbers above. "sets.TNO.EN" reaches into mappings.
+RANGES = {
+    "00_start_here": {},
+    "01_clip_prompt_embedding": {},
+    "02_fusion_direction": {},
+    "03_language_and_patch_losses": {},
+    "04_training": {},
+    "05_evaluation": {},
+}
+
+PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory):
+    """One folder for all, as in a real run: a notebook may use what an earlier one has left."""
+    return tmp_path_factory.mktemp("tutorial")
+
+
+def with_solutions(notebook):
+    """A copy whose exercises hold the code of the folded solution that follows each."""
+    notebook = copy.deepcopy(notebook)
+    for cell in tagged(notebook, "exercise"):
+        solution = notebook.cells[notebook.cells.index(cell) + 1].source
+        cell.source = re.search(r"```python\n(.*?)```", solution, flags=re.DOTALL)[1].strip()
+    return notebook
+
+
+def look_up(metrics, name):
+    """A recorded number; "sets.TNO.EN" reaches into mappings."""
+    value = metrics
+    for part in name.split("."):
+        assert part in value, f"{name} is not recorded; there is {sorted(value)}"
+        value = value[part]
+    return value
+
+
+def test_the_tables_name_every_notebook():
+    names = {path.stem for path in PATHS}
+    assert names == set(OVERRIDES) == set(FIGURES) == set(RANGES)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_overrides_are_declared_and_change_something(path):
+    notebook = nbformat.read(path, as_version=4)
+    overrides = OVERRIDES[path.stem]
+    assert set(overrides) <= set(declared_parameters(notebook, path.name))
+    defaults: dict = {}
+    exec(tagged(notebook, "parameters")[0].source, defaults)
+    same = [name for name, value in overrides.items() if defaults[name] == value]
+    assert not same, f"overrides equal to the default: {same}"
+
+
+@pytest.mark.notebook
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_it_runs(path, run_dir, tmp_path):
+    source = tmp_path / path.name
+    notebook = with_solutions(nbformat.read(path, as_version=4))
+    write_notebook(notebook, source)
+    overrides = OVERRIDES[path.stem]
+    outcome = run_notebook(
+        source,
+        run_dir / path.name,
+        run_dir,
+        parameters=overrides,
+        environment={"HF_HUB_OFFLINE": "1", "LDF_CLIP": "mini"},
+        cell_seconds=CELL_SECONDS,
+    )
+    assert outcome.status == "done", outcome.error
+
+    executed = code_cells(nbformat.read(run_dir / path.name, as_version=4))
+    assert len(executed) == len(code_cells(notebook)) + bool(overrides)
+    assert [cell.execution_count for cell in executed] == list(range(1, len(executed) + 1))
+    assert outcome.cells_run == outcome.cells == len(executed)
+
+    outputs = [output for cell in executed for output in cell.outputs]
+    figures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(figures) >= FIGURES[path.stem]
+
+    printed = "".join(output.get("text", "") for output in outputs)
+    exercises = len(tagged(notebook, "exercise"))
+    assert printed.count("Well done") == exercises, "a solution does not pass its check"
+    assert "Not yet" not in printed
+
+    record = read_metrics(run_dir)[path.stem]
+    for name, (low, high) in RANGES[path.stem].items():
+        value = look_up(record["metrics"], name)
+        assert low <= value <= high, f"{name} = {value}, expected {low} to {high}"
+    assert record["peak_memory_mb"] < 2000
