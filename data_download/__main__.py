@@ -1,4 +1,4 @@
-"""The command line: ``python -m data_download list | info | get | verify | remove``."""
+"""The command line: ``python -m data_download list | info | get | verify | remove | links``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_download import api
+from data_download.links import check_links
 from data_download.registry import DataSet, RegistryError, load_registry
 from data_download.store import Options, SetError, human
 from data_download.transfer import DownloadError, Policy
@@ -42,14 +43,20 @@ def build_parser() -> argparse.ArgumentParser:
         "--mirror", metavar="URL", help="an address or a folder that holds OWNER/REPO/COMMIT/PATH"
     )
     get.add_argument("--offline", action="store_true", help="use no network; say what is missing")
-    get.add_argument("--retries", type=int, default=4, help="tries after the first (default: 4)")
-    get.add_argument(
-        "--timeout", type=float, default=30, help="seconds without a byte (default: 30)"
+    links = commands.add_parser(
+        "links", parents=[every], help="check every real address with one small file per source"
     )
     verify = commands.add_parser("verify", parents=[every], help="compare every file with its hash")
     verify.add_argument("names", nargs="+", metavar="NAME")
     remove = commands.add_parser("remove", parents=[every], help="remove the files of sets")
     remove.add_argument("names", nargs="+", metavar="NAME")
+    for command in (get, links):
+        command.add_argument(
+            "--retries", type=int, default=4, help="tries after the first (default: 4)"
+        )
+        command.add_argument(
+            "--timeout", type=float, default=30, help="seconds without a byte (default: 30)"
+        )
     for command in (get, remove):
         command.add_argument("--dry-run", action="store_true", help="say what would be done")
     return parser
@@ -138,6 +145,9 @@ def _size(dataset: DataSet) -> str:
 
 
 def _get(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
+    if arguments.source and [registry[name].kind for name in arguments.names] != ["manual"]:
+        print("error: --from goes with one set that is fetched by hand", file=sys.stderr)
+        return 2
     options = Options(
         jobs=arguments.jobs,
         mirror=arguments.mirror,
@@ -153,6 +163,15 @@ def _get(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
             dataset, api.roots_for(dataset, arguments.to), options, registry
         ),
     )
+
+
+def _links(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
+    code = 0
+    policy = Policy(retries=arguments.retries, timeout=arguments.timeout)
+    for address, problem in check_links(registry, policy):
+        print(f"{'ok ' if problem is None else 'BAD'} {problem or address}", flush=True)
+        code = code if problem is None else 1
+    return code
 
 
 def _verify(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
@@ -186,7 +205,14 @@ def _each(datasets, action) -> int:
     return code
 
 
-_COMMANDS = {"list": _list, "info": _info, "get": _get, "verify": _verify, "remove": _remove}
+_COMMANDS = {
+    "list": _list,
+    "info": _info,
+    "get": _get,
+    "links": _links,
+    "verify": _verify,
+    "remove": _remove,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from data_download import store
+from data_download import hub, manual, store
 from data_download.registry import DataSet, Roots, load_registry, weights_dir
 from data_download.store import Options, SetError
 
-_KINDS: dict[str, ModuleType] = {"files": store}
+_KINDS: dict[str, ModuleType] = {"files": store, "hub": hub, "manual": manual}
 
 
 def roots_for(dataset: DataSet, to: str | os.PathLike | None = None) -> Roots:

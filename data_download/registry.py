@@ -157,6 +157,8 @@ def _read_set(path: Path, name: str, entry: Mapping[str, Any], base: str) -> Dat
     _check_place(where, folder)
     if "hash" in entry and not _HASH.fullmatch(entry["hash"]):
         raise RegistryError(f"{where}: {entry['hash']!r} is no hash of a known form")
+    for part in entry["parts"] if kind == "manual" else ():
+        _check_part(where, part)
     files: tuple[RemoteFile, ...] = ()
     if kind == "files":
         files = _read_table(path.parent / entry["table"], where, folder, entry["rules"])
@@ -182,6 +184,18 @@ def _check_place(where: str, place: str) -> None:
     parts = PurePosixPath(place).parts
     if not parts or place.startswith("/") or ".." in parts or "\\" in place or ":" in place:
         raise RegistryError(f"{where}: {place!r} does not stay inside the folder of sets")
+
+
+def _check_part(where: str, part: Mapping[str, Any]) -> None:
+    missing = [key for key in ("folder", "infrared", "visible", "pairs") if key not in part]
+    if missing:
+        raise RegistryError(f"{where}: a part has no {', '.join(missing)}")
+    _check_place(where, part["folder"])
+    for key in ("infrared", "visible", "labels"):
+        if key in part and "stem" not in re.compile(part[key]).groupindex:
+            raise RegistryError(f"{where}: {part[key]!r} has no group (?P<stem>...)")
+    if "labels" in part and part.get("label_form") not in ("voc", "yolo"):
+        raise RegistryError(f"{where}: label_form is voc or yolo")
 
 
 def _read_table(table: Path, where: str, folder: str, rules: list) -> tuple[RemoteFile, ...]:

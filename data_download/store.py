@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from data_download.registry import DataSet, RemoteFile, Roots
-from data_download.transfer import DownloadError, Fetcher, Job, Policy, address, difference
+from data_download.transfer import DownloadError, Fetcher, Job, Policy, address, difference, tidy
 from ldf_utils.files import write_text
 
 STAGING = ".partial"
@@ -133,15 +133,17 @@ def get(dataset: DataSet, roots: Roots, options: Options, registry: Mapping[str,
     with contextlib.ExitStack() as stack:
         for folder in folders(dataset, roots):
             stack.enter_context(locked(folder))
-            shutil.rmtree(folder / STAGING, ignore_errors=True)  # of a run that was killed
         found = status(dataset, roots)
         wanted = [file for file, wrong in found.items() if wrong]
         try:
             if wanted:
                 _fetch(dataset, wanted, roots, options)
-        finally:
+        except BaseException:
             for folder in folders(dataset, roots):
-                shutil.rmtree(folder / STAGING, ignore_errors=True)
+                tidy(folder / STAGING)
+            raise
+        for folder in folders(dataset, roots):
+            shutil.rmtree(folder / STAGING, ignore_errors=True)
         write_sources(dataset, roots, registry)
     size = sum(roots.path(file).stat().st_size for file in wanted)
     changed = sum(found[file] != "missing" for file in wanted)
@@ -174,7 +176,7 @@ def _fetch(dataset: DataSet, wanted: list[RemoteFile], roots: Roots, options: Op
     if options.no_network:
         raise SetError(
             f"{dataset.name}: {len(wanted)} of {len(dataset.files)} files are missing or differ, "
-            f"and --offline forbids to fetch them:\n{_listing(str(roots.path(f)) for f in wanted)}"
+            f"and --offline forbids to fetch them:\n{listing(str(roots.path(f)) for f in wanted)}"
             "\nrun it once without --offline"
         )
     needed = sum(file.bytes or 0 for file in wanted)
@@ -209,11 +211,12 @@ def _report(dataset: DataSet, tried: int, errors: list[DownloadError]) -> str:
     more = f"\nand {left} files not tried after that" if left else ""
     return (
         f"{dataset.name}: {len(errors)} of {tried} files could not be fetched; the others are in "
-        f"place and verified:\n{_listing(telling)}{more}"
+        f"place and verified:\n{listing(telling)}{more}"
     )
 
 
-def _listing(lines, most: int = 10) -> str:
+def listing(lines: Iterable[str], most: int = 10) -> str:
+    """Lines as a list, the first ten of them and how many more there are."""
     lines = list(lines)
     shown = [f"- {line}" for line in lines[:most]]
     if len(lines) > most:
@@ -235,7 +238,7 @@ def verify(dataset: DataSet, roots: Roots) -> str:
     if bad:
         raise SetError(
             f"{dataset.name}: {len(bad)} of {len(found)} files are missing or differ:\n"
-            f"{_listing(bad)}\n`get {dataset.name}` fetches them"
+            f"{listing(bad)}\n`get {dataset.name}` fetches them"
         )
     return f"{dataset.name}: {len(found)} files, all as at the source"
 

@@ -1,7 +1,8 @@
 """Fetching files: verified, atomic, many at once, patient where patience helps.
 
 The download itself is pooch's. Here is what is added to it: git blob ids, a retry that reads
-Retry-After, one pool for many small files, and messages that say what to do.
+Retry-After, one pool for many small files, going on with a large file that broke off, and messages
+that say what to do.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 import pooch
@@ -25,6 +27,7 @@ import requests
 from tqdm.auto import tqdm
 
 _CHUNK = 1 << 16
+_WORTH_KEEPING = 1 << 20  # bytes from which a half file is gone on with and not fetched anew
 _NO_ADDRESS = (
     requests.exceptions.InvalidURL,
     requests.exceptions.MissingSchema,
@@ -140,10 +143,28 @@ def address(base: str, source: str, commit: str, path: str) -> str:
 
 
 class _Counted:
-    """A file that counts what is written and refuses to become longer than it should."""
+    """A file that counts what is written and refuses to become longer than it should.
 
-    def __init__(self, file, limit: int | None, bar: tqdm):
-        self.file, self.limit, self.bar, self.count = file, limit, bar, 0
+    Args:
+        file: the open file, at its start.
+        limit: the bytes it may have in the end, or None.
+        bar: the progress bar.
+        offset: the bytes of an earlier try that are to be gone on with.
+    """
+
+    def __init__(self, file: BinaryIO, limit: int | None, bar: tqdm, offset: int):
+        self.file, self.limit, self.bar, self.count = file, limit, bar, offset
+        self.file.seek(offset)
+        self._show(offset)
+
+    def answered(self, response: requests.Response, *_, **__) -> None:
+        """Start over if the answer is the whole file and not the rest that was asked for."""
+        part = response.headers.get("Content-Range", "").startswith(f"bytes {self.count}-")
+        if self.count and response.ok and not response.is_redirect and not part:
+            self._show(-self.count)
+            self.count = 0
+            self.file.seek(0)
+            self.file.truncate()
 
     def write(self, chunk: bytes) -> int:
         if self.limit is not None and self.count + len(chunk) > self.limit:
@@ -157,6 +178,9 @@ class _Counted:
         self._show(len(chunk))
         return written
 
+    def flush(self) -> None:
+        """Nothing: the file is flushed when it is closed."""
+
     def take_back(self) -> None:
         """Take what was counted off the bar: the file did not come to a good end."""
         self._show(-self.count)
@@ -165,8 +189,16 @@ class _Counted:
         with self.bar.get_lock():
             self.bar.update(count)
 
-    def flush(self) -> None:
-        """Nothing: the file is flushed when it is closed."""
+
+def tidy(staging: Path) -> None:
+    """Remove what is too small to go on with, and the folder if nothing else is in it."""
+    if not staging.is_dir():
+        return
+    for path in staging.iterdir():
+        if path.stat().st_size < _WORTH_KEEPING:
+            path.unlink()
+    if not any(staging.iterdir()):
+        staging.rmdir()
 
 
 class Fetcher:
@@ -257,21 +289,16 @@ class Fetcher:
         return error
 
     def _once(self, job: Job, staging: Path, bar: tqdm) -> None:
-        temporary = staging / f"{threading.get_ident()}.part"
+        key = hashlib.sha256(f"{job.path}\n{job.hash}".encode()).hexdigest()[:24]
+        temporary = staging / f"{key}.part"
         counted = None
+        keep = False
         try:
             staging.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                counted = _Counted(file, job.bytes, bar)
-                if "://" in job.url:
-                    pooch.HTTPDownloader(
-                        chunk_size=_CHUNK,
-                        timeout=self.policy.timeout,
-                        headers={"Accept-Encoding": "identity"},
-                    )(job.url, counted, None)
-                else:
-                    with open(job.url, "rb") as original:
-                        shutil.copyfileobj(original, counted, _CHUNK)
+            offset = _offset(temporary, job.bytes)
+            with open(temporary, "r+b" if offset else "wb") as file:
+                counted = _Counted(file, job.bytes, bar, offset)
+                self._read(job.url, counted, offset)
                 file.flush()
                 os.fsync(file.fileno())
             wrong = difference(temporary, job.bytes, job.hash)
@@ -287,9 +314,37 @@ class Fetcher:
         except Exception as error:
             if counted is not None:
                 counted.take_back()
-            raise _explain(error, job, self.policy) from error
+            explained = explain(error, job, self.policy)
+            keep = not explained.incomplete
+            raise explained from error
+        except BaseException:
+            keep = True
+            raise
         finally:
-            temporary.unlink(missing_ok=True)
+            if not keep or _offset(temporary, job.bytes) == 0:
+                temporary.unlink(missing_ok=True)
+
+    def _read(self, url: str, into: _Counted, offset: int) -> None:
+        if "://" not in url:
+            with open(url, "rb") as original:
+                original.seek(offset)
+                shutil.copyfileobj(original, into, _CHUNK)
+            return
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        pooch.HTTPDownloader(
+            chunk_size=_CHUNK,
+            timeout=self.policy.timeout,
+            headers=headers,
+            hooks={"response": into.answered},
+        )(url, into, None)
+
+
+def _offset(temporary: Path, size: int | None) -> int:
+    """How many bytes of an earlier try are there to go on with; small files start over."""
+    there = temporary.stat().st_size if temporary.is_file() else 0
+    return there if there >= _WORTH_KEEPING and (size is None or there < size) else 0
 
 
 def _looks_like(path: Path) -> str:
@@ -300,7 +355,7 @@ def _looks_like(path: Path) -> str:
     return ""
 
 
-def _explain(error: Exception, job: Job, policy: Policy) -> DownloadError:
+def explain(error: Exception, job: Job, policy: Policy) -> DownloadError:
     """Turn what went wrong into what to do."""
     url = job.url
     if isinstance(error, DownloadError):
@@ -375,6 +430,13 @@ def _explain_status(response: requests.Response, url: str) -> DownloadError:
             retry=True,
             stop=True,
             wait=wait,
+        )
+    if status == 416:  # the half file that is here does not fit what the server has
+        return DownloadError(
+            f"{url}\n  the server cannot go on with the half file ({status}), which was discarded; "
+            "run the command again",
+            retry=True,
+            incomplete=True,
         )
     return DownloadError(
         f"{url}\n  the server fails ({status}); try again later or with --mirror",

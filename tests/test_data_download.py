@@ -39,12 +39,18 @@ class Server:
         faults: path to a list of faults; each request takes the first one off.
         log: the paths that were asked for.
         reached: set once a "stall" has sent its half.
+        headers: sent with every file.
+        ranges: what was asked for in Range headers.
+        barrier: where requests with the fault "together" wait for one another.
     """
 
     def __init__(self):
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, list] = {}
         self.log: list[str] = []
+        self.headers: dict[str, str] = {}
+        self.ranges: list[str] = []
+        self.barrier: threading.Barrier | None = None
         self.reached = threading.Event()
         self.release = threading.Event()
         server = self
@@ -55,13 +61,23 @@ class Server:
             def log_message(self, *_):
                 pass
 
+            def do_HEAD(self):
+                path = unquote(self.path).lstrip("/")
+                server.log.append(f"HEAD {path}")
+                body = server.files.get(path)
+                self.send_response(404 if body is None else 200)
+                for key, value in server.headers.items():
+                    self.send_header(key, value)
+                self.send_header("Content-Length", str(len(body or b"")))
+                self.end_headers()
+
             def do_GET(self):
                 path = unquote(self.path).lstrip("/")
                 server.log.append(path)
                 fault = server.faults[path].pop(0) if server.faults.get(path) else None
+                if fault == "together":
+                    server.barrier.wait()
                 server.answer(self, path, fault)
-
-            do_HEAD = do_GET
 
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
@@ -88,7 +104,17 @@ class Server:
             body = body + b"more"
         elif fault == "html":
             body = b"<!DOCTYPE html><title>Please log in</title>".ljust(len(body))[: len(body)]
-        request.send_response(200)
+        wanted = request.headers.get("Range")
+        if wanted is None or fault == "no ranges":
+            request.send_response(200)
+        else:  # "bytes=START-": the rest of a file that came half before
+            self.ranges.append(wanted)
+            start = int(wanted.removeprefix("bytes=").split("-")[0])
+            request.send_response(206)
+            request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            body = body[start:]
+        for key, value in self.headers.items():
+            request.send_header(key, value)
         if fault in ("no-length", "short without length"):
             request.send_header("Connection", "close")
             request.close_connection = True
@@ -113,7 +139,7 @@ class Server:
             request.wfile.write(body[:half])
             request.wfile.flush()
             self.reached.set()
-            self.release.wait(20)
+            self.release.wait(60)
             request.close_connection = True
         elif fault == "slow":
             for start in range(0, len(body), max(1, len(body) // 8)):
@@ -233,15 +259,19 @@ rules = [['net/final\\.pt', 'weights:Toy/final.pt']]
         return wanted
 
 
+def hurry(monkeypatch) -> None:
+    """Let the command line wait for hundredths of seconds where it waits for seconds."""
+    real = transfer.Policy
+    monkeypatch.setattr(
+        "data_download.__main__.Policy", lambda **chosen: real(backoff=0.01, **chosen)
+    )
+
+
 @pytest.fixture
 def toy(server, tmp_path, monkeypatch):
     made = Toy(server, tmp_path)
     monkeypatch.setenv("LDF_WEIGHTS_DIR", str(made.weights))
-    real = transfer.Policy
-    monkeypatch.setattr(
-        "data_download.__main__.Policy",
-        lambda **chosen: real(backoff=0.01, **chosen),
-    )
+    hurry(monkeypatch)
     return made
 
 
@@ -642,7 +672,7 @@ def test_retry_after_is_waited_for_by_all(toy):
     toy.fault(ONE, (429, {"Retry-After": "1"}))
     start = time.monotonic()
     assert toy.run("get", "toy", "--jobs", "1") == 0
-    assert 1.0 <= time.monotonic() - start < 5
+    assert time.monotonic() - start >= 1
     assert toy.local() == toy.expected()
 
 
@@ -650,7 +680,7 @@ def test_a_long_retry_after_ends_the_run_with_the_time_to_wait(toy, capsys):
     toy.fault("in/thermal/scene 0.png", (429, {"Retry-After": "3600"}))
     start = time.monotonic()
     assert toy.run("get", "toy", "--jobs", "1") == 1
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
     said = capsys.readouterr().err
     assert "asks to wait 3600 s" in said
     assert f"and {2 * PAIRS - 1} files not tried" in said
@@ -670,9 +700,7 @@ def test_no_network_ends_the_run_early_and_says_so(toy, capsys):
     with socket.socket() as free:  # a port that nobody listens on
         free.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
-        start = time.monotonic()
         assert toy.run("get", "toy", "--jobs", "2", "--retries", "1", "--mirror", nobody) == 1
-    assert time.monotonic() - start < 5
     said = capsys.readouterr().err
     assert "cannot be reached" in said
     assert "files not tried" in said
@@ -736,10 +764,10 @@ def test_a_run_that_is_ended_in_the_middle_goes_on_where_it_was(toy, kind):
         text=True,
     )
     try:
-        assert toy.server.reached.wait(20)
+        assert toy.server.reached.wait(60)
         process.send_signal(kind)
         toy.server.release.set()
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     finally:
         process.kill()
     done = toy.asked()[:-1]
@@ -759,10 +787,9 @@ def test_a_run_that_is_ended_in_the_middle_goes_on_where_it_was(toy, kind):
 
 
 def test_many_files_are_fetched_at_once(toy):
-    """With 8 jobs all files are under way together; with 1 job the sum of their times is needed."""
+    """The server answers none of four requests before all four are there."""
+    toy.server.barrier = threading.Barrier(4, timeout=60)
     for path in toy.contents:
-        toy.fault(path, "slow")
-    start = time.monotonic()
-    assert toy.run("get", "toy", "--jobs", "8") == 0
-    together = time.monotonic() - start
-    assert together < 2 * PAIRS * 0.24 * 0.75
+        toy.fault(path, "together")
+    assert toy.run("get", "toy", "--jobs", "4", "--retries", "0", "--timeout", "60") == 0
+    assert toy.local() == toy.expected()
