@@ -48,6 +48,12 @@ def module_of(dataset: DataSet) -> ModuleType:
     return _KINDS[dataset.kind]
 
 
+def home(dataset: DataSet, roots: Roots) -> Path:
+    """The folder of a set: that of its pictures where it has some, else that of its weights."""
+    places = module_of(dataset).folders(dataset, roots)
+    return next((place for place in places if place.parent == roots.data), places[0])
+
+
 def get(
     name: str,
     to: str | os.PathLike | None = None,
@@ -72,7 +78,7 @@ def get(
     for dataset in with_required([name], registry):
         roots = roots_for(dataset, to)
         print(module_of(dataset).get(dataset, roots, options or Options(), registry))
-    return module_of(dataset).folders(dataset, roots)[0]
+    return home(dataset, roots)
 
 
 def verify(

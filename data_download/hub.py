@@ -138,6 +138,7 @@ def _fetch(dataset: DataSet, folder: Path, options: Options) -> None:
     pointer = folder / "snapshots" / dataset.commit / dataset.spec["file"]
     job = Job(url(dataset, options.mirror), blob, dataset.spec["bytes"], dataset.spec["hash"])
     if not blob.is_file() or difference(blob, job.bytes, job.hash):
+        print(f"{dataset.name}: fetching {human(job.bytes)} from {job.url}", flush=True)
         try:
             Fetcher(options.policy, 1).fetch(job, folder / STAGING, dataset.name)
         except BaseException as error:

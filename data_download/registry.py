@@ -1,6 +1,6 @@
 """The registry: what can be fetched, from where, and how a right copy is recognized.
 
-It is data, `registry/sets.toml` and the CSV tables beside it; this module reads it and refuses
+It is data, `tables/sets.toml` and the CSV tables beside it; this module reads it and refuses
 entries that contradict themselves.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import pooch
 
-REGISTRY = Path(__file__).parent / "registry" / "sets.toml"
+REGISTRY = Path(__file__).parent / "tables" / "sets.toml"
 KINDS = ("files", "hub", "manual")
 _HASH = re.compile(r"sha256:[0-9a-f]{64}|git-blob:[0-9a-f]{40}")
 _NEEDED = {
@@ -116,7 +116,7 @@ def load_registry(path: str | os.PathLike | None = None) -> dict[str, DataSet]:
     """Read the registry.
 
     Args:
-        path: a TOML file in the form of `registry/sets.toml`; None for the one that ships.
+        path: a TOML file in the form of `tables/sets.toml`; None for the one that ships.
 
     Returns:
         Name to set, in the order of the file.

@@ -187,6 +187,11 @@ def _fetch(dataset: DataSet, wanted: list[RemoteFile], roots: Roots, options: Op
                 f"{folder}: {human(needed)} are needed and {human(free)} are free; make room, or "
                 "choose another folder with --to"
             )
+    print(
+        f"{dataset.name}: fetching {len(wanted)} files, {human(needed)}, from "
+        f"{options.mirror or dataset.base}",
+        flush=True,
+    )
     jobs = {
         Job(
             url(dataset, file, options.mirror), roots.path(file), file.bytes, file.hash

@@ -379,6 +379,29 @@ def test_registry_agrees_with_files_at_hand(shared_dir, name, folder):
         pytest.skip(f"no file of {name} in {shared_dir}")
 
 
+def test_a_real_set_is_laid_out_from_a_copy_at_hand(shared_dir, tmp_path, monkeypatch):
+    """The registry that ships, against the real bytes: every file of ld-lite is taken."""
+    monkeypatch.setenv("LDF_WEIGHTS_DIR", str(tmp_path / "weights"))
+    dataset = load_registry()["ld-lite"]
+    for file in dataset.files:
+        kind = "weights" if file.place == "weights" else "data"
+        original = shared_dir / kind / "LD-Lite" / Path(*Path(file.target).parts[1:])
+        if not original.is_file():
+            original = shared_dir / "weights" / "LD-Lite" / original.name
+        if not original.is_file():
+            pytest.skip(f"there is no {original}")
+        copy = tmp_path / "stick" / dataset.source / dataset.commit / file.path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(original, copy)
+    folder = data_download.get(
+        "ld-lite", to=tmp_path, options=data_download.Options(mirror=str(tmp_path / "stick"))
+    )
+    assert folder == tmp_path / "ld-lite"
+    assert PairFolder(folder).names == ["1", "2"]
+    assert PairFolder(folder).fused_methods() == ["LD-Lite"]
+    assert (tmp_path / "weights" / "LD-Lite" / "final.pt").is_file()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

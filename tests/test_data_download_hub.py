@@ -1,7 +1,11 @@
 """Tests of data_download for a file of a model hub: own cache of the hub, pinned revision."""
 
 import hashlib
+import os
 import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import huggingface_hub
@@ -99,6 +103,37 @@ def test_the_command_that_follows_a_broken_one_goes_on(hub, monkeypatch):
     [asked] = hub.ranges
     assert 100_000 < int(asked.removeprefix("bytes=").rstrip("-")) <= len(CONTENT) // 2
     assert not any(Path(constants.HF_HUB_CACHE).rglob("*.part"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL on Windows")
+def test_a_killed_run_goes_on_with_the_half_of_a_large_file(hub):
+    content = random.Random(8).randbytes(4 << 20)
+    digest = hashlib.sha256(content).hexdigest()
+    hub.files[FILE] = content
+    hub.faults[FILE] = ["stall"]
+    text = hub.registry.read_text().replace(DIGEST, digest)
+    hub.registry.write_text(text.replace(f"= {len(CONTENT)}", f"= {len(content)}"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "data_download", "get", "clip", "--registry", hub.registry],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"HF_HUB_CACHE": constants.HF_HUB_CACHE, "HF_HUB_OFFLINE": "0"},
+    )
+    try:
+        assert hub.reached.wait(60)
+        for _ in range(600):  # until it has written what has come
+            parts = list(Path(constants.HF_HUB_CACHE).rglob("*.part"))
+            if parts and parts[0].stat().st_size >= 3 << 19:
+                break
+            time.sleep(0.1)
+    finally:
+        process.kill()
+        process.wait()
+    hub.release.set()
+    assert cached(COMMIT) is None
+    assert run(hub, "get", "clip") == 0
+    assert cached(COMMIT) == content
+    [asked] = hub.ranges
+    assert int(asked.removeprefix("bytes=").rstrip("-")) >= 3 << 19
 
 
 @pytest.mark.parametrize("fault", ["wrong", "no ranges", 416], ids=str)
