@@ -490,6 +490,60 @@ def check_entropy(answer):
     yield expect_close("for 256 levels, each once, the entropy", answer(all_levels), 8.0)
 
 
+@exercise("A threshold that keeps a given share")
+def check_entropy_threshold(answer, infrared_bits, visible_bits, share: float = 0.5):
+    """The answer: bits, such that `share` of the patches have more in both sources.
+
+    Args:
+        answer: a number.
+        infrared_bits: ``(N,)`` entropies of the infrared patches.
+        visible_bits: ``(N,)`` entropies of the visible patches.
+        share: what is to be kept, met to one patch.
+    """
+    threshold = float(answer)
+    yield expect_between("the threshold in bits", threshold, 0.0, 8.0)
+    tolerance = 1.0 / len(infrared_bits) + 1e-6
+    both = ((infrared_bits > threshold) & (visible_bits > threshold)).float().mean().item()
+    for name, bits in (("infrared", infrared_bits), ("visible", visible_bits)):
+        alone = (bits > threshold).float().mean().item()
+        yield expect(
+            abs(both - share) <= tolerance or abs(alone - share) > tolerance,
+            f"{alone:.0%} of the {name} patches pass, but only {both:.0%} in both sources: the "
+            "emptier patch of the two decides",
+        )
+    yield expect_between(
+        "the share that passes in both sources",
+        both,
+        share - tolerance,
+        share + tolerance,
+        "lower the threshold to keep more",
+    )
+
+
+@exercise("What other words will change")
+def check_prediction(answer, before: Mapping[str, float], after: Mapping[str, float]):
+    """The answer: measure to ``"up"`` or ``"down"``, said before it was measured.
+
+    Args:
+        answer: one word for each measure.
+        before: measure to value with the usual words.
+        after: the same with other words.
+    """
+    yield expect(
+        isinstance(answer, Mapping) and set(answer) == set(before),
+        f"expected a dict with the keys {list(before)}, found {answer!r}",
+    )
+    for name, word in answer.items():
+        yield expect(word in ("up", "down"), f"{name}: expected 'up' or 'down', found {word!r}")
+    for name, word in answer.items():
+        went = "up" if after[name] > before[name] else "down"
+        yield expect(
+            word == went,
+            f"{name} went {went}, from {before[name]:.4g} to {after[name]:.4g}. A wrong prediction "
+            "is a finding: look at the pictures, and at which of the words the critic heard",
+        )
+
+
 @exercise("A learning rate that decays")
 def check_schedule(answer):
     """The answer: ``function(step, steps, warmup)`` to a factor in [0, 1].

@@ -116,10 +116,25 @@ RIGHT = {
     "check_direction_loss": direction_loss,
     "check_angle_loss": angle_loss,
     "check_entropy": lambda patch: entropy(patch[None, None])[0],
+    "check_entropy_threshold": 5.25,
+    "check_prediction": {"brightness": "down", "sharpness": "up"},
     "check_schedule": schedule,
     "check_without_term": LossWeights(patch=0),
     "check_standard_deviation": lambda picture: picture.std(correction=0),
     "check_mean_ranks": mean_ranks,
+}
+
+# What a notebook has measured and hands to the check along with the answer.
+GIVEN = {
+    "check_entropy_threshold": {
+        "infrared_bits": torch.linspace(4, 7, 64),
+        "visible_bits": torch.linspace(3.5, 7, 64),
+        "share": 0.5,
+    },
+    "check_prediction": {
+        "before": {"brightness": 0.5, "sharpness": 9.0},
+        "after": {"brightness": 0.3, "sharpness": 9.5},
+    },
 }
 
 WRONG = [
@@ -145,6 +160,13 @@ WRONG = [
     ("check_entropy", lambda patch: bits(patch) * math.log(2), "nats"),
     ("check_entropy", lambda patch: -bits(patch), "sign"),
     ("check_entropy", lambda patch: patch.std() * 0, "half black"),
+    ("check_entropy_threshold", 5.5, "in both sources"),
+    ("check_entropy_threshold", 6.9, "lower the threshold"),
+    ("check_entropy_threshold", 80.0, "expected 0 to 8"),
+    ("check_entropy_threshold", "half", "ValueError"),
+    ("check_prediction", {"brightness": "down"}, "with the keys"),
+    ("check_prediction", {"brightness": "lower", "sharpness": "up"}, "'up' or 'down'"),
+    ("check_prediction", {"brightness": "up", "sharpness": "up"}, "brightness went down"),
     ("check_schedule", lambda step, steps, warmup: 1.0, "does not rise"),
     ("check_schedule", lambda step, steps, warmup: min(1.0, (step + 1) / warmup), "last step"),
     ("check_schedule", lambda step, steps, warmup: 2.0, "expected 0 to 1"),
@@ -164,13 +186,13 @@ WRONG = [
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_answers_pass(name):
-    verdict = getattr(checks, name)(RIGHT[name])
+    verdict = getattr(checks, name)(RIGHT[name], **GIVEN.get(name, {}))
     assert verdict, verdict.hint
 
 
 @pytest.mark.parametrize(("name", "answer", "hint"), WRONG)
 def test_wrong_answers_get_the_hint_that_fits(name, answer, hint):
-    verdict = getattr(checks, name)(answer)
+    verdict = getattr(checks, name)(answer, **GIVEN.get(name, {}))
     assert not verdict and hint in verdict.hint, verdict.hint
 
 
