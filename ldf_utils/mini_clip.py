@@ -192,7 +192,7 @@ def vocabulary() -> tuple[list[str], list[int]]:
 # Limits between true, undecided and false for what is measured on pixels.
 DARK, BRIGHT = 0.20, 0.30  # mean luminance
 PALE, STRONG = 0.09, 0.17  # standard deviation
-PLAIN, DETAILED = 0.007, 0.014  # mean gradient of the background, slightly blurred
+PLAIN, DETAILED = 0.009, 0.019  # mean gradient of the background, slightly blurred
 FAINT, SALIENT = 0.08, 0.20  # contrast of warm objects to their surroundings
 
 
@@ -255,9 +255,9 @@ def degrade(images: torch.Tensor, kind: str, generator: torch.Generator) -> torc
         result = draw(0.2, 1.0) * images + draw(0.2, 0.5) + draw(1.0, 3.0) * (images - shift)
     elif kind == "halos":
         wide = gaussian_blur(images, float(draw(2.0, 5.0)[0]))
-        result = images + draw(1.2, 3.5) * (images - wide)
+        result = images + draw(2.2, 4.5) * (images - wide)
     elif kind == "ringing":
-        result = images + draw(2.5, 6.0) * (images - gaussian_blur(images, 0.9))
+        result = images + draw(4.0, 8.0) * (images - gaussian_blur(images, 0.9))
     elif kind == "checkerboard":
         period = int(torch.randint(1, 5, (1,), generator=generator))
         rows, columns = torch.arange(height) // period, torch.arange(width) // period
@@ -372,9 +372,19 @@ def make_batch(
         power = torch.exp(spread * (2 * torch.rand(count, 1, 1, 1, generator=generator) - 1))
         return image.clamp_min(1e-4) ** power
 
-    visible, infrared, oracle = toned(visible, 0.25), toned(infrared, 0.3), toned(oracle, 0.15)
-    mild = torch.rand(count, 1, 1, 1, generator=generator) * 0.6
-    oracle = (oracle + mild * (oracle - gaussian_blur(oracle, 1.0))).clamp(0, 1)
+    visible, infrared, oracle = toned(visible, 0.3), toned(infrared, 0.35), toned(oracle, 0.2)
+
+    def processed(image):
+        """What cameras and good fusions do: sharpen, raise local contrast, a trace of noise."""
+        strength = torch.rand(2, count, 1, 1, 1, generator=generator) ** 2
+        wide = gaussian_blur(image, 3.0 + 3.0 * float(torch.rand((), generator=generator)))
+        fine = gaussian_blur(image, 1.0)
+        grain = 0.015 * float(torch.rand((), generator=generator))
+        noise = grain * torch.randn(image.shape, generator=generator)
+        image = image + 1.5 * strength[0] * (image - fine) + 0.9 * strength[1] * (image - wide)
+        return (image + noise).clamp(0, 1)
+
+    visible, infrared, oracle = processed(visible), processed(infrared), processed(oracle)
     views = [visible, infrared, oracle, (visible + infrared) / 2, torch.maximum(visible, infrared)]
     kinds = [["clean"] * count for _ in views]
     origin = [[v] * count for v in range(len(views))]
@@ -415,8 +425,9 @@ def make_batch(
     clean, made = is_kind("clean"), source >= 2
     facts = {k: scenes[k][index][:, None].expand(-1, total) for k in scenes if scenes[k].ndim == 1}
     murky = scenes["murky"][index][:, None].expand(-1, total)
-    put("infrared", where(source == 1, source == 0))
-    put("visible", where(source == 0, source == 1))
+    plain = is_kind("clean", "blurry", "noisy", "pale")  # the others hide which camera it was
+    put("infrared", where((source == 1) & plain, (source == 0) & plain))
+    put("visible", where((source == 0) & plain, (source == 1) & plain))
     put("fused", where(made & ~is_kind("dark", "pale"), ~made))
     soft_source = (source == 1) & clean
     put("sharp", where((clean & ~soft_source & ~(murky & (source == 0))) | is_kind("noisy"),
@@ -475,11 +486,14 @@ def _render_chunk(job: tuple[int, int, int, int]) -> dict[str, torch.Tensor]:
         murky=torch.tensor([f["weather"] in ("haze", "smoke") for f in facts]),
         **{place: flag(f["setting"] == place for f in facts) for place in SETTINGS},
     )  # fmt: skip
-    if size > 128:  # native crops: what a large picture shows close up
+    if size > 128:  # a large picture twice close up, at its own pixels, and once as a whole
         generator = torch.Generator().manual_seed(start)
-        corners = torch.randint(0, size - 127, (3, 2), generator=generator).tolist()
+        corners = torch.randint(0, size - 127, (2, 2), generator=generator).tolist()
         pictures = {
-            k: torch.cat([v[..., y : y + 128, x : x + 128] for y, x in corners])
+            k: torch.cat(
+                [v[..., y : y + 128, x : x + 128] for y, x in corners]
+                + [F.interpolate(v, (128, 128), mode="bilinear", antialias=True)]
+            )
             for k, v in pictures.items()
         }
         labels = {k: v.repeat(3) for k, v in labels.items()}
@@ -487,10 +501,10 @@ def _render_chunk(job: tuple[int, int, int, int]) -> dict[str, torch.Tensor]:
 
 
 def load_scenes(count: int, seed: int, processes: int = 2) -> dict[str, torch.Tensor]:
-    """Render the training world: whole scenes at 128 pixels, and native crops of larger ones.
+    """Render the training world: scenes at 128 pixels, and larger ones as crops and reduced.
 
     Args:
-        count: pictures of each view; one in four is a crop of a scene of 256 pixels.
+        count: pictures of each view; a third stems from scenes of 256 pixels.
         seed: of the worlds.
         processes: how many render at once.
 
@@ -499,8 +513,8 @@ def load_scenes(count: int, seed: int, processes: int = 2) -> dict[str, torch.Te
         and the facts: ``(count,)`` with +1 or -1, ``murky`` as bool.
     """
     chunk = 50
-    whole = math.ceil(count * 0.75 / chunk)
-    close = math.ceil(count * 0.25 / (3 * chunk // 2))
+    whole = math.ceil(count * 0.65 / chunk)
+    close = math.ceil(count * 0.35 / (3 * chunk // 2))
     jobs = [(seed, i * chunk, chunk, 128) for i in range(whole)]
     jobs += [(seed + 1, i * chunk // 2, chunk // 2, 256) for i in range(close)]
     parts = []
@@ -525,7 +539,7 @@ class MiniClipConfig:
     """Settings of the training; the defaults made the shipped weights."""
 
     scenes: int = 9000
-    steps: int = 1100
+    steps: int = 1200
     groups: int = 20  # scenes a step; each gives eight pictures
     captions: int = 192
     learning_rate: float = 1.2e-3

@@ -442,6 +442,42 @@ def _tree(w, x, depth):
     w.counts["tree"] = w.counts.get("tree", 0) + 1
 
 
+def _bush(w, x, depth):
+    rng = w.rng
+    tall = rng.uniform(0.5, 1.6)
+    wide = tall * rng.uniform(0.6, 1.6)
+    board = w.window(x, depth, wide * 1.3, tall * 1.3)
+    if board is None:
+        return
+    rows, columns, u, v, unit = board
+    leaves = _patch("leaf", np.broadcast_shapes(u.shape, v.shape), rng, zoom=max(unit * 40, 0.5))
+    edge = _ellipse(u, v, 0, tall * 0.4, wide, tall * 0.6) + 0.12 * tall * leaves
+    green = rng.uniform(0.06, 0.3)
+    tone = np.array([green * rng.uniform(0.5, 1.3), green, green * 0.4], np.float32)
+    color = np.clip(tone[:, None, None] * (0.7 + 0.4 * v / tall + 0.25 * leaves), 0.015, 0.7)
+    heat = w.ambient + rng.uniform(-2, 2) + 0.25 * leaves
+    w.paint(rows, columns, _cover(edge, max(2 * unit, 0.08)), color, heat, depth, shade=0.85)
+
+
+def _sign(w, x, depth):
+    """A traffic sign, a poster or a shop sign: contrast that the infrared camera does not see."""
+    rng = w.rng
+    low, half, tall = rng.uniform(0.8, 3.0), rng.uniform(0.25, 1.0), rng.uniform(0.3, 1.2)
+    board = w.window(x, depth, half * 1.1, low + tall)
+    if board is None:
+        return
+    rows, columns, u, v, unit = board
+    pole = _cover(_rectangle(u, v, 0, low / 2, 0.04, low / 2), unit)
+    w.paint(rows, columns, pole, np.full(3, 0.3), w.ambient, depth)
+    plate = _cover(_rectangle(u, v, 0, low + tall / 2, half, tall / 2, 0.05), unit)
+    pitch = rng.uniform(0.12, 0.5)
+    marks = ((u / pitch % 1) < rng.uniform(0.3, 0.7)) & (np.abs(v - low - tall / 2) < tall * 0.3)
+    light, dark = rng.uniform(0.4, 0.85), np.clip(_earth(rng, 0.1), 0.03, 0.5)
+    color = np.where(marks, dark[:, None, None], np.float32(light))
+    heat = w.ambient + rng.uniform(-2, 4)
+    w.paint(rows, columns, plate, color, heat, depth, shade=rng.uniform(0.7, 1))
+
+
 def _lamp(w, x, depth):
     rng = w.rng
     tall = 2.6 if w.setting == "room" else rng.uniform(4, 7)
@@ -609,38 +645,30 @@ def _remember(w, label, rows, columns, whole):
         )
 
 
-_CROWD = {  # how many of each thing a setting holds: low and high
-    "street": {
-        "tree": (0, 4),
-        "lamp": (1, 4),
-        "crate": (0, 1),
-        "vehicle": (0, 4),
-        "person": (0, 4),
-    },
-    "field": {"tree": (1, 7), "lamp": (0, 1), "crate": (0, 2), "vehicle": (0, 2), "person": (0, 4)},
-    "harbor": {
-        "tree": (0, 1),
-        "lamp": (1, 3),
-        "crate": (2, 6),
-        "vehicle": (0, 3),
-        "person": (0, 4),
-    },
-    "room": {"tree": (0, 0), "lamp": (0, 1), "crate": (1, 4), "vehicle": (0, 0), "person": (0, 3)},
-}
+_CROWD = {  # how many of each thing a setting holds, at least and at most
+    "street": dict(tree=(0, 4), lamp=(1, 4), crate=(0, 1), vehicle=(0, 4), person=(0, 4),
+                   bush=(0, 2), sign=(0, 3)),
+    "field": dict(tree=(1, 6), lamp=(0, 1), crate=(0, 2), vehicle=(0, 2), person=(0, 4),
+                  bush=(0, 5), sign=(0, 1)),
+    "harbor": dict(tree=(0, 1), lamp=(1, 3), crate=(2, 5), vehicle=(0, 3), person=(0, 4),
+                   sign=(0, 2)),
+    "room": dict(lamp=(0, 1), crate=(1, 4), person=(0, 3), sign=(0, 2)),
+}  # fmt: skip
+_NEAREST = dict(tree=6, lamp=5, crate=8, vehicle=5, person=3.2, bush=4, sign=4)  # metres
+_DRAW = dict(tree=_tree, lamp=_lamp, person=_person, vehicle=_vehicle, bush=_bush, sign=_sign)
 
 
 def _populate(w: _World) -> None:
     rng = w.rng
     things = []
-    nearest = {"tree": 6, "lamp": 5, "crate": 5, "vehicle": 5, "person": 3.2}
     deepest = 6.0 if w.setting == "room" else 45.0
     for kind, (low, high) in _CROWD[w.setting].items():
         for _ in range(rng.integers(low, high + 1)):
-            near = min(nearest[kind], deepest - 2) * (0.8 + w.camera / 8)
+            near = min(_NEAREST[kind], deepest - 2) * (0.8 + w.camera / 8)
             depth = near * (max(deepest, near * 1.5) / near) ** rng.beta(1, 1.4)
             reach = 0.5 * w.width * depth / w.focal * 0.95
             x = rng.uniform(-reach, reach)
-            if w.setting == "street" and kind in ("tree", "lamp", "crate"):
+            if w.setting == "street" and kind in ("tree", "lamp", "crate", "bush", "sign"):
                 x = rng.choice([-1, 1]) * rng.uniform(4, 7)
             elif w.setting == "street" and kind == "vehicle":
                 x = rng.choice([-1, 1]) * rng.uniform(1.3, 4.2)
@@ -657,9 +685,7 @@ def _populate(w: _World) -> None:
             _crate(w, x, depth, half, tall, "radiator" if radiator else "crate")
             w.counts["building"] = w.counts.get("building", 0) + (not small)
         else:
-            {"tree": _tree, "lamp": _lamp, "person": _person, "vehicle": _vehicle}[kind](
-                w, x, depth
-            )
+            _DRAW[kind](w, x, depth)
 
 
 # --- light, weather and the two cameras --------------------------------------------------------
