@@ -27,8 +27,11 @@ from typing import Any
 
 import torch
 
+from ldf_utils.baselines import RULES
 from ldf_utils.files import write_json
-from ldf_utils.images import luminance
+from ldf_utils.images import luminance, replace_luminance
+from ldf_utils.metrics import measure
+from ldf_utils.scenes import render
 
 METRICS_FILE = "metrics.json"
 
@@ -107,6 +110,8 @@ def expect(condition: bool, hint: str) -> str | None:
 
 def expect_shape(what: str, found: Any, shape: tuple[int, ...]) -> str | None:
     """A hint, unless `found` is a tensor (or number, for ``()``) of this shape."""
+    if found is ... or found is None:
+        return f"{what} is still missing: put your code in place of the three dots"
     if not isinstance(found, (torch.Tensor, int, float)):
         return f"{what} is a {type(found).__name__}; expected a tensor of shape {shape}"
     if tuple(torch.as_tensor(found).shape) != tuple(shape):
@@ -363,6 +368,36 @@ def check_luminance(answer):
         },
     )
     yield expect_close("the luminance", found, luminance(picture))
+
+
+@exercise("A new luminance in the old color")
+def check_recolor(answer):
+    """The answer: ``function(visible, fused)``, ``(3, H, W)``, ``(1, H, W)`` to ``(3, H, W)``."""
+    visible = 0.4 + 0.2 * _random(3, 4, 5)
+    fused = 0.3 + 0.4 * _random(1, 4, 5, seed=1)
+    found = answer(visible, fused)
+    yield _mistaken(
+        found,
+        {
+            "the old luminance is still in it; take it out before the new one goes in": (
+                visible + fused
+            ),
+            "a common factor scales the chroma as well; the differences to Y are to stay": (
+                visible * fused / luminance(visible)
+            ),
+            "that is gray: the chroma of the visible picture is gone": fused.expand(3, -1, -1),
+            "luminance is no plain mean of the channels; luminance(visible) gives it": (
+                visible + fused - visible.mean(0, keepdim=True)
+            ),
+        },
+    )
+    yield expect_close("the picture", found, replace_luminance(visible, fused))
+    white = answer(visible, torch.ones_like(fused))
+    yield expect(
+        0 <= white.min() and white.max() <= 1,
+        f"for a white luminance values lie between {white.min():.2f} and {white.max():.2f}; clamp "
+        "them to [0, 1], a screen shows no more",
+    )
 
 
 @exercise("Cosines of embeddings")
@@ -631,3 +666,44 @@ def check_mean_ranks(answer):
             f"{method}: mean rank {value:.3f}; for NABF a smaller value is better",
         )
         yield expect_close(f"the mean rank of {method}", value, rank)
+
+
+@exercise("A rule that fools a metric")
+def check_cheating_rule(answer):
+    """The answer: ``rule(infrared, visible)``, both ``(B, 1, H, W)`` in [0, 1], to the same shape.
+
+    It is to have the highest mean of all rules of `ldf_utils.baselines` in one metric or more, on
+    generated scenes whose right fusion is known, and to be farther from that than averaging.
+    """
+    scenes = render(3, (96, 128), seed=1, time="night")
+    sources = scenes.infrared, luminance(scenes.visible)
+    fused = answer(*sources)
+    yield expect_shape("the result", fused, tuple(scenes.infrared.shape))
+    yield expect(
+        bool(fused.isfinite().all()) and 0 <= fused.min() and fused.max() <= 1,
+        "the result leaves [0, 1] or is not finite; a picture file would cut it: clamp it",
+    )
+
+    def means(picture: torch.Tensor) -> dict[str, float]:
+        values = measure(picture, *sources, ("EN", "SD", "SF", "AG", "MI", "SCD", "SSIM"))
+        return {name: value.mean().item() for name, value in values.items()}
+
+    rules = [means(rule(*sources)) for rule in RULES.values()]
+    best = {name: max(row[name] for row in rules) for name in rules[0]}
+    mine = means(fused)
+    nearest = max(best, key=lambda name: mine[name] / max(abs(best[name]), 1e-9))
+    won = [name for name in best if mine[name] > best[name] + 1e-9]
+    yield expect(
+        bool(won),
+        f"it wins no metric yet; it is nearest in {nearest}, {mine[nearest]:.3f} against "
+        f"{best[nearest]:.3f} of the best rule. What does that metric not look at?",
+    )
+    mine_off, average_off = (
+        (picture - scenes.oracle).square().mean().sqrt().item()
+        for picture in (fused, RULES["average"](*sources))
+    )
+    yield expect(
+        mine_off > average_off,
+        f"it wins {', '.join(won)}, but it is nearer to the right fusion than averaging "
+        f"({mine_off:.3f} against {average_off:.3f}): a better rule, not a cheat. Make a bad one",
+    )

@@ -13,6 +13,7 @@ from ldf_utils import checks
 from ldf_utils.images import luminance
 from ldf_utils.losses import LossWeights
 from ldf_utils.patches import entropy
+from ldf_utils.scenes import render
 from ldf_utils.training import TrainConfig, learning_rate
 
 # ------------------------------------------------------------------ verdicts
@@ -107,9 +108,20 @@ def bits(patch):
     return -(shares * shares.log2()).sum()
 
 
+def noisy(infrared, visible):
+    noise = torch.randn(visible.shape, generator=torch.Generator().manual_seed(0))
+    return (visible + 0.3 * noise).clamp(0, 1)
+
+
+def right_fusion(infrared, visible):
+    """Bright and sharp, and right: no cheat."""
+    return render(3, (96, 128), seed=1, time="night").oracle
+
+
 RIGHT = {
     "check_weighted_average": lambda i, v, weight: weight * i + (1 - weight) * v,
     "check_luminance": luminance,
+    "check_recolor": lambda visible, fused: (visible + fused - luminance(visible)).clamp(0, 1),
     "check_cosines": lambda a, b: normalize(a, dim=1) @ normalize(b, dim=1).T,
     "check_zero_shot": lambda image, texts: int((normalize(texts, dim=1) @ image).argmax()),
     "check_fusion_direction": lambda f, s: normalize(f, dim=0) - normalize(s, dim=0),
@@ -122,6 +134,7 @@ RIGHT = {
     "check_without_term": LossWeights(patch=0),
     "check_standard_deviation": lambda picture: picture.std(correction=0),
     "check_mean_ranks": mean_ranks,
+    "check_cheating_rule": noisy,
 }
 
 # What a notebook has measured and hands to the check along with the answer.
@@ -144,6 +157,12 @@ WRONG = [
     ("check_luminance", lambda rgb: rgb.mean(0, keepdim=True), "plain mean"),
     ("check_luminance", lambda rgb: luminance(rgb.flip(0)), "blue, green, red"),
     ("check_luminance", lambda rgb: luminance(rgb)[0], "has shape"),
+    ("check_recolor", lambda v, f: v + f, "old luminance is still in it"),
+    ("check_recolor", lambda v, f: v * f / luminance(v), "scales the chroma"),
+    ("check_recolor", lambda v, f: f.expand(3, -1, -1), "gray"),
+    ("check_recolor", lambda v, f: v + f - v.mean(0, keepdim=True), "no plain mean"),
+    ("check_recolor", lambda v, f: v + f - luminance(v), "clamp"),
+    ("check_recolor", lambda v, f: ..., "in place of the three dots"),
     ("check_cosines", lambda a, b: a @ b.T, "dot products"),
     ("check_cosines", lambda a, b: RIGHT["check_cosines"](b, a), "exchanged"),
     ("check_zero_shot", lambda image, texts: int((texts @ image).argmax()), "longest"),
@@ -181,6 +200,10 @@ WRONG = [
         "smaller value is better",
     ),
     ("check_mean_ranks", lambda table, _: [1, 2, 3], "expected a dict"),
+    ("check_cheating_rule", lambda i, v: (i + v) / 2, "wins no metric yet; it is nearest in"),
+    ("check_cheating_rule", lambda i, v: v[0], "has shape"),
+    ("check_cheating_rule", lambda i, v: 2 * v, "clamp"),
+    ("check_cheating_rule", right_fusion, "not a cheat"),
 ]
 
 
