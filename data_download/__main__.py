@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data_download import api
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE_OR_FOLDER",
         help="the archive, or the folder it was unpacked to, of a set that is fetched by hand",
     )
-    get.add_argument("--jobs", type=_count, default=8, help="files at once (default: 8)")
+    get.add_argument("--jobs", type=_count(1), default=8, help="files at once (default: 8)")
     get.add_argument(
         "--mirror", metavar="URL", help="an address or a folder that holds OWNER/REPO/COMMIT/PATH"
     )
@@ -52,21 +52,33 @@ def build_parser() -> argparse.ArgumentParser:
     remove.add_argument("names", nargs="+", metavar="NAME")
     for command in (get, links):
         command.add_argument(
-            "--retries", type=int, default=4, help="tries after the first (default: 4)"
+            "--retries", type=_count(0), default=4, help="tries after the first (default: 4)"
         )
         command.add_argument(
-            "--timeout", type=float, default=30, help="seconds without a byte (default: 30)"
+            "--timeout", type=_seconds, default=30, help="seconds without a byte (default: 30)"
         )
     for command in (get, remove):
         command.add_argument("--dry-run", action="store_true", help="say what would be done")
     return parser
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, found {value}")
-    return value
+def _count(least: int) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a number from {least}, found {text!r}")
+        return int(text)
+
+    return count
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, found {text!r}")
+    return seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,9 +160,16 @@ def _get(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
     if arguments.source and [registry[name].kind for name in arguments.names] != ["manual"]:
         print("error: --from goes with one set that is fetched by hand", file=sys.stderr)
         return 2
+    mirror = (arguments.mirror or "").removeprefix("file://") or None
+    if mirror and "://" not in mirror and not Path(mirror).is_dir():
+        print(
+            f"error: --mirror {mirror}: neither an address (https://...) nor a folder",
+            file=sys.stderr,
+        )
+        return 2
     options = Options(
         jobs=arguments.jobs,
-        mirror=arguments.mirror,
+        mirror=mirror,
         offline=arguments.offline,
         dry_run=arguments.dry_run,
         source=Path(arguments.source) if arguments.source else None,
@@ -193,7 +212,7 @@ def _remove(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> i
     )
 
 
-def _each(datasets, action) -> int:
+def _each(datasets: Iterable[DataSet], action: Callable[[DataSet], str]) -> int:
     """Do something with every set; a bad one does not keep the others from their turn."""
     code = 0
     for dataset in datasets:
@@ -201,6 +220,14 @@ def _each(datasets, action) -> int:
             print(action(dataset), flush=True)
         except (SetError, DownloadError) as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
+            code = 1
+        except OSError as error:
+            print(
+                f"error: {dataset.name}: {error}; check the folder and its rights, or choose "
+                "another with --to",
+                file=sys.stderr,
+                flush=True,
+            )
             code = 1
     return code
 

@@ -130,8 +130,14 @@ def get(dataset: DataSet, roots: Roots, options: Options, registry: Mapping[str,
     """
     if options.dry_run:
         return _plan(dataset, roots, options)
+    places = folders(dataset, roots)
+    where = ", ".join(str(folder) for folder in places)
+    if all((folder / "SOURCE.md").is_file() for folder in places):  # also where one cannot write
+        found = status(dataset, roots)
+        if not any(found.values()):
+            return f"{dataset.name}: complete in {where}; all {len(found)} files were there"
     with contextlib.ExitStack() as stack:
-        for folder in folders(dataset, roots):
+        for folder in places:
             stack.enter_context(locked(folder))
         found = status(dataset, roots)
         wanted = [file for file, wrong in found.items() if wrong]
@@ -139,16 +145,15 @@ def get(dataset: DataSet, roots: Roots, options: Options, registry: Mapping[str,
             if wanted:
                 _fetch(dataset, wanted, roots, options)
         except BaseException:
-            for folder in folders(dataset, roots):
+            for folder in places:
                 tidy(folder / STAGING)
             raise
-        for folder in folders(dataset, roots):
+        for folder in places:
             shutil.rmtree(folder / STAGING, ignore_errors=True)
         write_sources(dataset, roots, registry)
     size = sum(roots.path(file).stat().st_size for file in wanted)
     changed = sum(found[file] != "missing" for file in wanted)
     again = f" ({changed} of them differed from the source)" if changed else ""
-    where = ", ".join(str(folder) for folder in folders(dataset, roots))
     return (
         f"{dataset.name}: complete in {where}; {len(wanted)} files ({human(size)}) fetched{again}, "
         f"{len(found) - len(wanted)} were there"

@@ -547,6 +547,19 @@ def test_a_folder_can_be_the_mirror_also_offline(toy, tmp_path):
     assert toy.server.log == []
 
 
+def test_a_mirror_that_is_nothing_is_a_wrong_call(toy, tmp_path, capsys):
+    assert toy.run("get", "toy", "--mirror", str(tmp_path / "no folder")) == 2
+    assert "neither an address" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [["--jobs", "0"], ["--retries", "-1"], ["--timeout", "0"]])
+def test_numbers_that_make_no_sense_are_a_wrong_call(toy, wrong):
+    with pytest.raises(SystemExit) as caught:
+        toy.run("get", "toy", *wrong)
+    assert caught.value.code == 2
+    assert toy.server.log == []
+
+
 def test_a_folder_mirror_without_the_file_says_so(toy, tmp_path, capsys):
     assert toy.run("get", "toy", "--mirror", str(tmp_path)) == 1
     assert "the mirror has no such file" in capsys.readouterr().err
@@ -630,7 +643,7 @@ def test_a_passing_fault_is_got_over(toy, fault):
 @pytest.mark.parametrize("fault", ["no-length", "slow"])
 def test_unusual_but_right_answers_are_taken(toy, fault):
     toy.fault(ONE, fault)
-    assert toy.run("get", "toy", "--timeout", "0.5") == 0
+    assert toy.run("get", "toy") == 0
     assert toy.local() == toy.expected()
     assert toy.asked().count(ONE) == 1
 
@@ -644,7 +657,7 @@ def test_a_redirect_is_followed(toy):
 
 def test_a_stalled_connection_is_given_up_and_tried_again(toy):
     toy.fault(ONE, "stall")
-    assert toy.run("get", "toy", "--timeout", "0.3") == 0
+    assert toy.run("get", "toy", "--timeout", "1.5") == 0
     assert toy.local() == toy.expected()
 
 
@@ -657,7 +670,7 @@ def test_a_stalled_connection_is_given_up_and_tried_again(toy):
         ("longer", 2, ["found more", "nothing of it was kept"]),
         ("short without length", 2, ["expected", "bytes, found"]),
         ("html", 2, ["web page", "login"]),
-        ("stall", 3, ["no byte for 0.3 s", "--timeout"]),
+        ("stall", 3, ["no byte for 1 s", "--timeout"]),
         (404, 1, ["no such file (404)", "--mirror"]),
         (403, 1, ["refuses (403)", "--mirror"]),
         (500, 3, ["fails (500)", "try again later"]),
@@ -666,7 +679,8 @@ def test_a_stalled_connection_is_given_up_and_tried_again(toy):
 )
 def test_a_lasting_fault_is_named_and_the_good_files_stay(toy, fault, tries, words, capsys):
     toy.fault(ONE, *[fault] * 9)
-    assert toy.run("get", "toy", "--retries", "2", "--timeout", "0.3") == 1
+    timeout = "1" if fault == "stall" else "60"
+    assert toy.run("get", "toy", "--retries", "2", "--timeout", timeout) == 1
     said = capsys.readouterr().err
     assert f"1 of {2 * PAIRS} files" in said
     for word in ["scene%201.png", *words]:
@@ -765,6 +779,47 @@ def test_a_folder_that_cannot_be_written_is_named(toy, capsys):
     assert "cannot be written" in capsys.readouterr().err
 
 
+def test_a_folder_of_sets_that_is_a_file_is_named(toy, capsys):
+    toy.home.mkdir()
+    toy.to.write_text("a file where a folder has to be")
+    assert toy.run("get", "toy") == 1
+    assert "check the folder" in capsys.readouterr().err
+    assert toy.run("get", "toy", "--dry-run") == 0
+
+
+def test_a_complete_set_needs_no_right_to_write(toy, monkeypatch):
+    """For sets in a folder that many share."""
+    assert toy.run("get", "toy") == 0
+    monkeypatch.setattr("data_download.store.FileLock", None)
+    assert toy.run("get", "toy") == 0
+    assert toy.run("verify", "toy") == 0
+
+
+def test_links_fetches_one_small_file_of_each_source_and_asks_every_page(toy, capsys):
+    text = toy.registry.read_text()
+    toy.registry.write_text(text.replace("about:blank", f"{toy.server.url}/page"))
+    toy.server.files["page"] = b"hello"
+    assert toy.run("links") == 0
+    smallest = min(
+        (path for path in toy.contents if path.endswith(".png")),
+        key=lambda path: len(toy.contents[path]),
+    )
+    asked = toy.asked()
+    assert len(asked) == 3
+    assert len(toy.contents[asked[0]]) == len(toy.contents[smallest])
+    assert asked[1:] == ["page", "net/final.pt"]
+    assert capsys.readouterr().out.count("ok ") == 3
+    toy.fault(asked[0], "wrong", "wrong")
+    toy.server.faults["page"] = [403]
+    toy.fault("net/final.pt", 404)
+    assert toy.run("links") == 1
+    said = capsys.readouterr().out
+    assert said.count("BAD") == 2
+    assert "expected sha256" in said
+    assert "final.pt\n  the server has no such file" in said
+    assert not toy.home.exists()
+
+
 def test_two_runs_do_not_work_on_one_set(toy, capsys):
     from data_download.store import locked
 
@@ -780,7 +835,7 @@ def test_a_run_that_is_ended_in_the_middle_goes_on_where_it_was(toy, kind):
     toy.fault(ONE, "stall")
     command = [sys.executable, "-m", "data_download", "get", "toy", "--jobs", "1"]
     process = subprocess.Popen(
-        [*command, "--registry", toy.registry, "--to", toy.to, "--timeout", "3"],
+        [*command, "--registry", toy.registry, "--to", toy.to],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
