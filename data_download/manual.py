@@ -491,7 +491,8 @@ def verify(dataset: DataSet, roots: Roots) -> str:
         lines.append(f"{dataset.name}: {len(rows)} files in {folder}, all as unpacked")
     if problems:
         raise SetError(
-            f"{dataset.name}: {len(problems)} problems:\n{listing(problems)}\n"
+            f"{dataset.name}: {len(problems)} problems:\n"
+            f"{listing(problems, most=len(problems))}\n"
             f"{instructions(dataset)}"
         )
     return "\n".join(lines)

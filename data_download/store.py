@@ -147,6 +147,7 @@ def get(dataset: DataSet, roots: Roots, options: Options, registry: Mapping[str,
         except BaseException:
             for folder in places:
                 tidy(folder / STAGING)
+            write_sources(dataset, roots, registry)
             raise
         for folder in places:
             shutil.rmtree(folder / STAGING, ignore_errors=True)
@@ -216,12 +217,14 @@ def _folder_of(file: RemoteFile, roots: Roots) -> Path:
 
 
 def _report(dataset: DataSet, tried: int, errors: list[DownloadError]) -> str:
-    telling = [str(error) for error in errors if "an earlier error ended the run" not in str(error)]
+    telling = sorted(
+        str(error) for error in errors if "an earlier error ended the run" not in str(error)
+    )
     left = len(errors) - len(telling)
     more = f"\nand {left} files not tried after that" if left else ""
     return (
         f"{dataset.name}: {len(errors)} of {tried} files could not be fetched; the others are in "
-        f"place and verified:\n{listing(telling)}{more}"
+        f"place and verified:\n{listing(telling)}{more}\n`verify {dataset.name}` names every one"
     )
 
 
@@ -248,7 +251,7 @@ def verify(dataset: DataSet, roots: Roots) -> str:
     if bad:
         raise SetError(
             f"{dataset.name}: {len(bad)} of {len(found)} files are missing or differ:\n"
-            f"{listing(bad)}\n`get {dataset.name}` fetches them"
+            f"{listing(bad, most=len(bad))}\n`get {dataset.name}` fetches them"
         )
     return f"{dataset.name}: {len(found)} files, all as at the source"
 

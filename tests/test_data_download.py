@@ -695,6 +695,20 @@ def test_a_lasting_fault_is_named_and_the_good_files_stay(toy, fault, tries, wor
     assert toy.asked() == [ONE]
 
 
+def test_many_bad_files_are_counted_and_verify_names_every_one(toy, monkeypatch, capsys):
+    monkeypatch.setattr("data_download.store.listing.__defaults__", (2,))
+    for stem in STEMS:
+        toy.fault(f"in/rgb/{stem}.png", 404)
+    assert toy.run("get", "toy") == 1
+    said = capsys.readouterr().err
+    assert f"{PAIRS} of {2 * PAIRS} files could not be fetched" in said
+    assert f"and {PAIRS - 2} more" in said
+    assert (toy.to / "toy" / "SOURCE.md").is_file()  # for the half that is there
+    assert toy.run("verify", "toy") == 1
+    said = capsys.readouterr().err
+    assert all(f"{toy.to / 'toy' / 'vi' / stem}.png: missing" in said for stem in STEMS)
+
+
 def test_a_right_file_is_not_given_up_for_a_wrong_one(toy):
     """A changed copy stays until the right one is verified, so that nothing is lost on the way."""
     toy.run("get", "toy")
