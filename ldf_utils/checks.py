@@ -436,6 +436,31 @@ def check_zero_shot(answer):
     yield expect(found == 1, f"found index {found}, expected 1")
 
 
+@exercise("The gap between pictures and sentences")
+def check_modality_gap(answer):
+    """The answer: ``function(pictures, sentences)``, ``(N, D)`` and ``(M, D)`` to a number."""
+    unit = torch.nn.functional.normalize
+    pictures = unit(_random(5, 8) - 0.2, dim=1)
+    sentences = unit(_random(7, 8, seed=1) - 0.8, dim=1)
+    step = pictures.mean(0) - sentences.mean(0)
+    found = answer(pictures, sentences)
+    yield _mistaken(
+        found,
+        {
+            "that is the step from one center to the other; its length is asked for": step,
+            "that is the square of the distance; take the root": step.square().sum(),
+            "that is the mean distance of all pairs; take the means first, then the distance": (
+                torch.cdist(pictures, sentences).mean()
+            ),
+            "that is one minus the mean cosine; the distance of the two centers is asked for": (
+                1 - (pictures @ sentences.T).mean()
+            ),
+        },
+    )
+    yield expect_close("the gap", found, step.norm())
+    yield expect_close("the gap of a group to itself", answer(pictures, pictures), 0.0)
+
+
 @exercise("The fusion direction")
 def check_fusion_direction(answer):
     """The answer: ``function(fused, source)``, ``(D,)`` each, not normalized, to ``(D,)``."""
@@ -483,6 +508,27 @@ def check_direction_loss(answer):
     )
     yield expect_close("the loss", found, expected)
     yield expect_close("for equal directions the loss", answer(*directions[:2] * 2), 0.0)
+
+
+@exercise("Which rule the words prefer")
+def check_preferred_rule(answer, cosines: Mapping[str, float]):
+    """The answer: the name of the fusion rule that was expected to go farthest along the words.
+
+    Args:
+        answer: a name.
+        cosines: rule to measured cosine with the text directions.
+    """
+    yield expect(
+        isinstance(answer, str) and answer in cosines,
+        f"expected one of {', '.join(cosines)}, found {answer!r}",
+    )
+    order = sorted(cosines, key=cosines.get, reverse=True)
+    yield expect(
+        answer == order[0],
+        f"{answer!r} came {order.index(answer) + 1} of {len(order)}, with {cosines[answer]:+.3f}; "
+        f"{order[0]!r} had {cosines[order[0]]:+.3f}. A wrong prediction is a finding: which of "
+        "the words did CLIP hear, and in which source?",
+    )
 
 
 @exercise("The angle term")
