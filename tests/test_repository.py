@@ -139,7 +139,7 @@ def test_no_path_of_a_machine(texts):
 
 
 def test_no_address_of_a_package_index(texts):
-    hosts = ("pypi" + ".org", "pythonhosted", "pytorch.org/" + "whl", "index" + "-url")
+    hosts = ("pypi" + ".org", "python" + "hosted", "pytorch.org/" + "whl", "index" + "-url")
     hosts += ("find" + "-links", "conda.anaconda" + ".org", "/simple" + "/")
     found = [f"{name}: {host}" for name, text in texts.items() for host in hosts if host in text]
     assert not found
