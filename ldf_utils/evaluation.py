@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ldf_utils.files import write_rows
 from ldf_utils.images import ImageError, Pair, PairFolder, luminance, read_image
-from ldf_utils.metrics import METRICS, as_uint8, measure, select
+from ldf_utils.metrics import METRICS, Metric, as_uint8, measure, select
 
 MEAN = "mean"
 
@@ -65,6 +65,17 @@ def _fused_by_function(method: str, function: Fuser, pair: Pair) -> torch.Tensor
     return fused.detach().cpu()
 
 
+def _fitting(chosen: Iterable[Metric], pair: Pair, on_problem: Callable[[str], None]) -> list[str]:
+    """The metrics that a picture of this size is large enough for; the others are reported."""
+    chosen = list(chosen)
+    small = [metric for metric in chosen if metric.smallest > min(pair.size)]
+    if small:
+        height, width = pair.size
+        needs = ", ".join(f"{m.name} (from {m.smallest} x {m.smallest})" for m in small)
+        on_problem(f"the pair {pair.name!r} is {width} x {height} pixels, too small for {needs}")
+    return [metric.name for metric in chosen if metric not in small]
+
+
 def evaluate_set(
     pairs: PairFolder,
     methods: Iterable[str] | None = None,
@@ -79,7 +90,7 @@ def evaluate_set(
     Args:
         pairs: the set.
         methods: METHODs of ``fused_METHOD/`` folders; all there are for None.
-        metrics: names in `ldf_utils.metrics.METRICS`; all of them for None.
+        metrics: names in `ldf_utils.metrics.METRICS`; the usual nine for None.
         extra: method name to a function of a pair that returns fused luminance ``(1, H, W)`` in
             [0, 1], for methods that need no files. Its pictures are rounded to 8 bits first, as
             if they had been saved.
@@ -89,12 +100,14 @@ def evaluate_set(
 
     Returns:
         One row per method and image, ``{"method", "image", *metrics}``, ordered by method (in the
-        order of ``methods``, then of ``extra``) and image.
+        order of ``methods``, then of ``extra``) and image. A metric that needs a larger picture
+        is NaN, and reported.
 
     Raises:
         ValueError: for an unknown metric or method, or a name in both ``methods`` and ``extra``.
     """
-    names = [metric.name for metric in select(metrics)]
+    chosen = select(metrics)
+    names = [metric.name for metric in chosen]
     known = pairs.fused_methods()
     methods = known if methods is None else list(methods)
     unknown = [method for method in methods if method not in known]
@@ -121,18 +134,19 @@ def evaluate_set(
             on_problem(f"the pair {pairs.names[index]!r} is left out for every method: {error}")
             continue
         sources = [as_uint8(image[None]) for image in (pair.infrared, pair.luminance)]
+        fitting = _fitting(chosen, pair, on_problem)
         for method, list_of_rows in rows.items():
             try:
                 if method in extra:
                     fused = _fused_by_function(method, extra[method], pair)
                 else:
                     fused = _fused_from_file(pairs, method, pair)
-                values = measure(fused[None], *sources, metrics=names)
+                values = measure(fused[None], *sources, metrics=fitting)
             except ValueError as error:  # ImageError is one
                 on_problem(f"{method}, pair {pair.name!r}: {error}")
                 continue
-            values = {name: value.item() for name, value in values.items()}
-            list_of_rows.append({"method": method, "image": pair.name, **values})
+            row = {name: values[name].item() if name in values else math.nan for name in names}
+            list_of_rows.append({"method": method, "image": pair.name, **row})
     return [row for list_of_rows in rows.values() for row in list_of_rows]
 
 
@@ -149,6 +163,11 @@ def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return grouped
 
 
+def _mean(values: Iterable[float]) -> float:
+    values = [value for value in values if not math.isnan(value)]
+    return math.fsum(values) / len(values) if values else math.nan
+
+
 def mean_rows(rows: Sequence[Row]) -> list[Row]:
     """The mean of each metric over the images of each method.
 
@@ -157,14 +176,15 @@ def mean_rows(rows: Sequence[Row]) -> list[Row]:
 
     Returns:
         One row per method, ``{"method", "image": "mean", *metrics}``, in the order of ``rows``.
-        A method that misses images is averaged over those it has.
+        A method that misses images is averaged over those it has, and a metric over the images
+        that are large enough for it (NaN where none is).
     """
     names = metric_names(rows)
     return [
         {
             "method": method,
             "image": MEAN,
-            **{name: math.fsum(row[name] for row in mine) / len(mine) for name in names},
+            **{name: _mean(row[name] for row in mine) for name in names},
         }
         for method, mine in _by_method(rows).items()
     ]

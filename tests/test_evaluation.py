@@ -1,6 +1,7 @@
 """Evaluation: folders of results to rows, means, ranks, a table, a CSV file and an exit code."""
 
 import csv
+import math
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from ldf_utils.evaluation import (
     mean_rows,
 )
 from ldf_utils.images import PairFolder, write_image
-from ldf_utils.metrics import METRICS, measure
+from ldf_utils.metrics import METRICS, USUAL, measure
 
 STEMS = ("a", "b", "c")
 
@@ -27,17 +28,22 @@ def flat(pair):
     return torch.full_like(pair.infrared, 0.5)
 
 
-@pytest.fixture
-def set_dir(tmp_path, generator):
+def write_set(folder, generator, size):
     """Three pairs and the results of two methods."""
     for index, stem in enumerate(STEMS):
-        size = (24, 30 + index)
+        size = (size[0], size[1] + min(index, 1))
         infrared = torch.rand(1, *size, generator=generator)
         visible = torch.rand(3, *size, generator=generator)
-        write_image(infrared, tmp_path / "ir" / f"{stem}.png")
-        write_image(visible, tmp_path / "vi" / f"{stem}.png")
-        write_image(infrared, tmp_path / "fused_copy" / f"{stem}.png")
-        write_image(visible * 0.5, tmp_path / "fused_dim" / f"{stem}.png")
+        write_image(infrared, folder / "ir" / f"{stem}.png")
+        write_image(visible, folder / "vi" / f"{stem}.png")
+        write_image(infrared, folder / "fused_copy" / f"{stem}.png")
+        write_image(visible * 0.5, folder / "fused_dim" / f"{stem}.png")
+
+
+@pytest.fixture
+def set_dir(tmp_path, generator):
+    """A set of pictures large enough for the usual metrics."""
+    write_set(tmp_path, generator, (48, 60))
     return tmp_path
 
 
@@ -46,14 +52,14 @@ def test_a_row_for_every_method_and_image(set_dir):
     assert [(row["method"], row["image"]) for row in rows] == [
         (method, stem) for method in ("copy", "dim", "average") for stem in STEMS
     ]
-    assert all(list(row) == ["method", "image", *METRICS] for row in rows)
+    assert all(list(row) == ["method", "image", *USUAL] for row in rows)
 
 
 def test_values_are_those_of_the_metrics(set_dir):
     pairs = PairFolder(set_dir)
     rows = evaluate_set(pairs, ["copy"], ["MI", "SD"], progress=False)
     for row, pair in zip(rows, pairs, strict=True):
-        expected = measure(pair.infrared[None], pair.infrared[None], pair.luminance[None])
+        expected = measure(pair.infrared[None], pair.infrared[None], pair.luminance[None], USUAL)
         assert list(row) == ["method", "image", "MI", "SD"]
         assert row["MI"] == pytest.approx(expected["MI"].item(), rel=1e-12)
         assert row["SD"] == pytest.approx(expected["SD"].item(), rel=1e-12)
@@ -104,7 +110,7 @@ def test_published_means_of_two_methods(shared_dir):
     """The true means of DenseFuse and U2Fusion over 21 TNO pairs, from the table of ten rivals."""
     with open(shared_dir / "data" / "TNO" / "rivals_mean_01_21.csv", newline="") as file:
         published = {row["method"]: row for row in csv.DictReader(file)}
-    names = [name for name in METRICS if name in published["DenseFuse"]]
+    names = list(USUAL)
     rows = evaluate_set(PairFolder(shared_dir / "data" / "TNO"), metrics=names, progress=False)
     for row in mean_rows(rows):
         for name in names:
@@ -125,7 +131,7 @@ def test_missing_and_broken_results_are_reported_and_the_rest_is_measured(set_di
     missing, broken, wrong = problems
     assert "fused_copy" in missing and "'a'" in missing and "no result" in missing
     assert "b.png" in broken and "not a picture" in broken
-    assert "c.png is 10 x 10 pixels, its sources are 32 x 24" in wrong
+    assert "c.png is 10 x 10 pixels, its sources are 62 x 48" in wrong
 
 
 def test_an_unreadable_source_is_reported_once(set_dir):
@@ -135,6 +141,18 @@ def test_an_unreadable_source_is_reported_once(set_dir):
     assert {row["image"] for row in rows} == {"a", "c"}
     (problem,) = problems
     assert "every method" in problem and "b.png" in problem
+
+
+def test_a_metric_that_needs_a_larger_picture_is_reported(tmp_path, generator):
+    write_set(tmp_path, generator, (20, 24))
+    problems = []
+    rows = evaluate_set(PairFolder(tmp_path), ["dim"], on_problem=problems.append, progress=False)
+    assert len(problems) == 3 and "too small for VIF (from 41 x 41)" in problems[0]
+    assert all(math.isnan(row["VIF"]) and row["SSIM"] > 0 for row in rows)
+    (mean,) = mean_rows(rows)
+    assert math.isnan(mean["VIF"]) and mean["SSIM"] > 0
+    assert mean_ranks(rows) == {"dim": 1.0}
+    assert "nan" in format_table(rows)
 
 
 def test_by_default_a_problem_is_a_warning(set_dir):
@@ -165,14 +183,14 @@ def test_a_function_must_keep_the_size(set_dir):
         progress=False,
     )
     assert rows == [] and len(problems) == 3
-    assert "shape (1, 24, 15)" in problems[0]
+    assert "shape (1, 48, 30)" in problems[0]
 
 
 def test_table_marks_directions_and_the_best(set_dir):
     text = format_table(evaluate_set(PairFolder(set_dir), progress=False))
     head, first, _ = text.splitlines()
-    for metric in METRICS.values():
-        assert metric.header in head
+    for name in USUAL:
+        assert METRICS[name].header in head
     assert first.startswith("copy") and "*" in first
 
 

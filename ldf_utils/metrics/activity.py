@@ -5,16 +5,22 @@ None of these looks at the sources: noise and a contrast stretch raise all of th
 
 from __future__ import annotations
 
-import torch
+import math
 
+import torch
+import torch.nn.functional as F
+
+from ldf_utils.metrics.filters import magnitude, sobel
 from ldf_utils.metrics.histograms import entropy_of_counts, histogram
-from ldf_utils.metrics.levels import gray_levels
+from ldf_utils.metrics.levels import Convention, check_convention, gray_levels, half_up
 
 
 def entropy(
     fused: torch.Tensor,
     infrared: torch.Tensor | None = None,
     visible: torch.Tensor | None = None,
+    *,
+    convention: Convention = "standard",
 ) -> torch.Tensor:
     """EN, the entropy of the grey levels: ``-sum p log2 p`` over 256 bins, one per level.
 
@@ -27,12 +33,14 @@ def entropy(
         fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
         infrared: not used.
         visible: not used.
+        convention: the same value in all.
 
     Returns:
         ``(B,)`` float64 in bits.
 
     Source: Roberts, van Aardt and Ahmed, DOI 10.1117/1.2945910.
     """
+    check_convention(convention)
     (levels,) = gray_levels(fused, smallest=1)
     return entropy_of_counts(histogram(levels))
 
@@ -42,6 +50,7 @@ def standard_deviation(
     infrared: torch.Tensor | None = None,
     visible: torch.Tensor | None = None,
     *,
+    convention: Convention = "standard",
     rounded: bool = True,
 ) -> torch.Tensor:
     """SD, the standard deviation of the grey levels, ``sqrt(mean((F - mean F)^2))``.
@@ -49,13 +58,14 @@ def standard_deviation(
     0 to 127.5 levels; higher counts as better. The mean is over all H W pixels (not H W - 1).
 
     Disagreement: MATLAB code that leaves the picture in 8-bit integers clips ``F - mean`` at 0
-    and its square at 255, so its values never pass ``sqrt(255) = 15.97``. The value here is the
-    true one.
+    and its square at 255, so its values never pass ``sqrt(255) = 15.97`` and say little about
+    contrast (``convention="matlab-uint8"``). The default is the true value.
 
     Args:
         fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
         infrared: not used.
         visible: not used.
+        convention: one of `CONVENTIONS`.
         rounded: see `gray_levels`.
 
     Returns:
@@ -63,7 +73,11 @@ def standard_deviation(
 
     Source: Rao, DOI 10.1088/0957-0233/8/4/002.
     """
+    check_convention(convention)
     (levels,) = gray_levels(fused, rounded=rounded, smallest=1)
+    if convention == "matlab-uint8":
+        above = half_up((levels - levels.mean(dim=(1, 2, 3), keepdim=True)).clamp_min(0))
+        return above.square().clamp_max(255).mean(dim=(1, 2, 3)).sqrt()
     return levels.flatten(1).std(dim=1, correction=0)
 
 
@@ -72,6 +86,7 @@ def spatial_frequency(
     infrared: torch.Tensor | None = None,
     visible: torch.Tensor | None = None,
     *,
+    convention: Convention = "standard",
     rounded: bool = True,
 ) -> torch.Tensor:
     """SF, the root mean square step between neighbours, ``sqrt(RF^2 + CF^2)``.
@@ -80,13 +95,14 @@ def spatial_frequency(
     of steps. 0 to 360.6 levels; higher counts as better. Blind to a turn by 90 degrees, a mirror
     and an offset; noise raises it more than detail does.
 
-    Disagreement: some divide both sums by H W instead of the number of steps (a relative 1e-3),
-    and published tables often give it for pictures in [0, 1], 255 times smaller.
+    Disagreement: ``"matlab-uint8"`` gives it for pictures in [0, 1], 255 times smaller;
+    ``"vifb"`` divides both sums by H W instead of the number of steps (a relative 1e-3).
 
     Args:
         fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
         infrared: not used.
         visible: not used.
+        convention: one of `CONVENTIONS`.
         rounded: see `gray_levels`.
 
     Returns:
@@ -94,10 +110,15 @@ def spatial_frequency(
 
     Source: Eskicioglu and Fisher, DOI 10.1109/26.477498.
     """
+    check_convention(convention)
     (levels,) = gray_levels(fused, rounded=rounded)
-    rows = levels.diff(dim=-1).square().mean(dim=(1, 2, 3))
-    columns = levels.diff(dim=-2).square().mean(dim=(1, 2, 3))
-    return (rows + columns).sqrt()
+    rows = levels.diff(dim=-1).square().sum(dim=(1, 2, 3))
+    columns = levels.diff(dim=-2).square().sum(dim=(1, 2, 3))
+    height, width = levels.shape[-2:]
+    if convention == "vifb":
+        return ((rows + columns) / (height * width)).sqrt()
+    frequency = (rows / (height * (width - 1)) + columns / ((height - 1) * width)).sqrt()
+    return frequency / 255 if convention == "matlab-uint8" else frequency
 
 
 def average_gradient(
@@ -105,6 +126,7 @@ def average_gradient(
     infrared: torch.Tensor | None = None,
     visible: torch.Tensor | None = None,
     *,
+    convention: Convention = "standard",
     rounded: bool = True,
 ) -> torch.Tensor:
     """AG, the mean slope, ``mean(sqrt((gx^2 + gy^2) / 2))``.
@@ -112,13 +134,15 @@ def average_gradient(
     Slopes are central differences (one-sided at the border). 0 to 255 levels a pixel; higher
     counts as better.
 
-    Disagreement: MATLAB code divides the sum over all H W pixels by (H-1)(W-1), Python ports by
-    H W as here (a relative 1/H + 1/W); forward differences, also seen, give a larger number.
+    Disagreement: MATLAB code (``"matlab-uint8"`` and ``"vifb"``) divides the sum over all H W
+    pixels by (H-1)(W-1), Python ports by H W as here, a relative 1/H + 1/W; forward differences,
+    also seen, give a larger number.
 
     Args:
         fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
         infrared: not used.
         visible: not used.
+        convention: one of `CONVENTIONS`.
         rounded: see `gray_levels`.
 
     Returns:
@@ -126,6 +150,40 @@ def average_gradient(
 
     Source: Cui, Feng, Xu, Li and Chen, DOI 10.1016/j.optcom.2014.12.032.
     """
+    check_convention(convention)
     (levels,) = gray_levels(fused, rounded=rounded)
     down, right = torch.gradient(levels, dim=(-2, -1))
-    return ((down.square() + right.square()) / 2).sqrt().mean(dim=(1, 2, 3))
+    total = magnitude(down, right).sum(dim=(1, 2, 3)) / math.sqrt(2)
+    height, width = levels.shape[-2:]
+    return total / (height * width if convention == "standard" else (height - 1) * (width - 1))
+
+
+def edge_intensity(
+    fused: torch.Tensor,
+    infrared: torch.Tensor | None = None,
+    visible: torch.Tensor | None = None,
+    *,
+    convention: Convention = "standard",
+    rounded: bool = True,
+) -> torch.Tensor:
+    """EI, the mean magnitude of the Sobel gradient, ``mean(sqrt(Sx^2 + Sy^2))``.
+
+    Sobel kernels with weights 1, 2, 1, not divided by 8; the border is replicated. 0 to 1443
+    levels; higher counts as better. It orders methods almost as AG does. Implementations differ
+    in the border only.
+
+    Args:
+        fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
+        infrared: not used.
+        visible: not used.
+        convention: the same value in all.
+        rounded: see `gray_levels`.
+
+    Returns:
+        ``(B,)`` float64 in grey levels (eight times a slope per pixel).
+
+    Source: as in VIFB, Zhang, Ye and Xiao, DOI 10.1109/CVPRW50498.2020.00060.
+    """
+    check_convention(convention)
+    (levels,) = gray_levels(fused, rounded=rounded)
+    return magnitude(*sobel(F.pad(levels, (1, 1, 1, 1), mode="replicate"))).mean(dim=(1, 2, 3))

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from ldf_utils.images import to_8bit
+
+Convention = Literal["standard", "matlab-uint8", "vifb"]
+
+CONVENTIONS: dict[str, str] = {
+    "standard": "the definition, computed without loss on grey levels 0..255",
+    "matlab-uint8": "MATLAB code run on 8-bit integers, as in published TNO tables: integers "
+    "saturate, MI is in bits, SF on [0, 1], PSNR has 48.13 dB too much",
+    "vifb": "the code of the VIFB benchmark, per channel: AG and SF with other divisors, MI after "
+    "a stretch to 0..255, Gaussian SSIM, PSNR from a root that is taken too early",
+}
 
 # A float picture may leave [0, 1] by this much (overshoot of a network or a filter) and is clamped.
 _OVERSHOOT = 0.05
@@ -70,3 +82,23 @@ def gray_levels(
 def as_uint8(image: torch.Tensor) -> torch.Tensor:
     """The picture as the 8-bit file of it would hold: `gray_levels` as uint8, same shape."""
     return image if image.dtype == torch.uint8 else gray_levels(image)[0].to(torch.uint8)
+
+
+def check_convention(convention: str) -> None:
+    """Raise ValueError if this convention is not one of `CONVENTIONS`."""
+    if convention not in CONVENTIONS:
+        raise ValueError(
+            f"unknown convention {convention!r}; known are {', '.join(map(repr, CONVENTIONS))}"
+        )
+
+
+def half_up(levels: torch.Tensor) -> torch.Tensor:
+    """Round as MATLAB rounds numbers that are not negative: halves go up."""
+    return (levels + 0.5).floor()
+
+
+def stretched(levels: torch.Tensor) -> torch.Tensor:
+    """Grey levels stretched to 0..255 per picture and rounded; a flat picture becomes 0."""
+    low = levels.amin(dim=(1, 2, 3), keepdim=True)
+    span = levels.amax(dim=(1, 2, 3), keepdim=True) - low
+    return half_up((levels - low) / span.clamp_min(1) * 255)
