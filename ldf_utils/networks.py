@@ -88,10 +88,9 @@ def soft_clip(x: torch.Tensor, knee: float = 0.02) -> torch.Tensor:
     Returns:
         The shape of ``x``, values in (0, 1).
     """
-    above = (x - (1 - knee)).clamp(min=0) / knee
-    below = (knee - x).clamp(min=0) / knee
-    inside = x.clamp(knee, 1 - knee)
-    return inside + knee * (above / (1 + above) - below / (1 + below))
+    excess = (x - 0.5).abs() - (0.5 - knee)
+    shoulder = excess.clamp(min=0) / (1 + excess.clamp(min=0) / knee)
+    return torch.where(excess > 0, 0.5 + (x - 0.5).sign() * (0.5 - knee + shoulder), x)
 
 
 def _halve(image: torch.Tensor) -> torch.Tensor:
@@ -142,6 +141,8 @@ class _Block(nn.Sequential):
             nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, padding_mode="reflect"),
             nn.LeakyReLU(0.1),
         )
+        nn.init.kaiming_normal_(self[0].weight, a=0.1)
+        nn.init.zeros_(self[0].bias)
 
 
 class _Residual(nn.Module):
