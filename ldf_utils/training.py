@@ -14,6 +14,7 @@ crops, and gradients are averaged.
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import difflib
 import math
@@ -356,9 +357,11 @@ class Team:
                 distributed.broadcast(tensor, src=0)
 
 
-@contextlib.contextmanager
-def join_team(device: str = "auto") -> Iterator[Team]:
+def join_team(device: str = "auto") -> Team:
     """Find out who we are from RANK, LOCAL_RANK and WORLD_SIZE, and connect if we are many.
+
+    The connection is made once and kept until the process ends: a second one over the same store
+    would find the addresses of the first.
 
     Args:
         device: ``auto`` takes GPU number LOCAL_RANK where there are GPUs, else the CPU.
@@ -370,14 +373,10 @@ def join_team(device: str = "auto") -> Iterator[Team]:
     if place.type == "cuda" and place.index is None:
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(place)
-    connect = count > 1 and not distributed.is_initialized()
-    if connect:
+    if count > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
-    try:
-        yield Team(rank, count, place)
-    finally:
-        if connect:
-            distributed.destroy_process_group()
+        atexit.register(distributed.destroy_process_group)
+    return Team(rank, count, place)
 
 
 # --- the loop
@@ -427,7 +426,8 @@ def fit(
     if clip is None and any((config.weight_direction, config.weight_patch, config.weight_angle)):
         clip = load_clip(config.clip)
 
-    with join_team(config.device) as team, _own_randomness(team.device):
+    team = join_team(config.device)
+    with _own_randomness(team.device):
         torch.manual_seed(config.seed)
         if network is None:
             network = NETWORKS[config.network]()
