@@ -1,0 +1,61 @@
+import pytest
+
+from tools import readme, shipped_network
+
+
+@pytest.fixture
+def recorded():
+    row = {"seconds": 60.0, "peak_memory_mb": 900.0}
+    numbers = {f"Road_{m}_{k}": 1.0 + (k == "trained") for m in readme.METRICS
+               for k in ("average", "trained")}  # fmt: skip
+    return {"04_training": dict(row), "05_evaluation": {**row, **numbers, "Road_pairs": 50}}
+
+
+def test_tables_show_what_was_recorded(recorded):
+    text = readme.tables(recorded)
+    assert "| Road | 50 | 1.00 → 2.00 |" in text and "| all | 120 | |" in text
+    with pytest.raises(ValueError, match="LDF_DATA_DIR"):
+        readme.tables({"05_evaluation": {}})
+    del recorded["05_evaluation"]["Road_SD_average"]
+    with pytest.raises(KeyError, match="Road_SD_average"):
+        readme.tables(recorded)
+
+
+def test_tables_go_between_the_marks():
+    page = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n"
+    once = readme.fill(page, "new")
+    assert "old" not in once and once.startswith("before") and once.endswith("after\n")
+    assert readme.fill(once, "new") == once
+    with pytest.raises(ValueError, match="marks"):
+        readme.fill("no marks", "new")
+
+
+def test_the_readme_has_its_marks_its_picture_and_filled_tables():
+    text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
+    between = text.split(readme.BEGIN)[1].split(readme.END)[0]
+    assert "RoadScene | 50 |" in between and "05_evaluation" in between
+    assert (readme.ROOT / "docs" / "teaser.png").stat().st_size < 500_000
+
+
+def test_teaser_is_made_again(tmp_path):
+    from ldf_utils.images import read_image
+
+    picture = read_image(readme.teaser(tmp_path / "teaser.png"))
+    assert picture.shape == (3, 240, 3 * 320 + 16)
+    kept = read_image(readme.ROOT / "docs" / "teaser.png")
+    assert (picture - kept).abs().mean() < 0.01
+
+
+def test_the_card_of_the_shipped_network_agrees_with_its_record():
+    import json
+
+    from ldf_utils.networks import load_network
+
+    folder = shipped_network.FOLDER
+    record = json.loads((folder / shipped_network.RECORD).read_text(encoding="utf-8"))
+    text = (folder / shipped_network.CARD).read_text(encoding="utf-8")
+    network = load_network("shipped")
+    assert record["parameters"] == sum(p.numel() for p in network.parameters()) <= 1_000_000
+    assert f"{record['parameters']:,}" in text and "no real picture" in text
+    assert record["config"] == shipped_network.CONFIG.to_dict()
+    assert (folder / shipped_network.WEIGHTS).stat().st_size < 2e6

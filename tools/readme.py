@@ -1,0 +1,116 @@
+"""What the README shows, made by commands: its picture and its tables.
+
+python -m tools.readme teaser   # docs/teaser.png, from the shipped network and a generated scene
+python -m tools.readme table    # the measured tables, from runs/tutorial/metrics.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ldf_utils.checks import METRICS_FILE
+from ldf_utils.files import write_text
+from ldf_utils.fusing import fuse_tensors
+from ldf_utils.images import write_image
+from ldf_utils.networks import load_network
+from ldf_utils.scenes import render
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+TEASER_SEED = 41
+METRICS = ("EN", "SD", "SF", "AG")
+
+
+def teaser(path: Path = ROOT / "docs" / "teaser.png", seed: int = TEASER_SEED) -> Path:
+    """Visible, infrared and fused picture of one generated night street, side by side.
+
+    Args:
+        path: where to write.
+        seed: of the scene.
+
+    Returns:
+        The path.
+    """
+    scene = render(1, (240, 320), seed, setting="street", time="night", weather="clear")
+    fused = fuse_tensors(load_network("shipped"), scene.infrared, scene.visible)
+    gap = torch.ones(3, 240, 8)
+    infrared = scene.infrared[0].expand(3, -1, -1)
+    return write_image(torch.cat([scene.visible[0], gap, infrared, gap, fused[0]], -1), path)
+
+
+def tables(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """The measured tables as Markdown.
+
+    Args:
+        metrics: what a run of all notebooks recorded, see `ldf_utils.checks.read_metrics`.
+
+    Raises:
+        ValueError: if a number that the tables need was not recorded.
+    """
+    found = metrics.get("05_evaluation", {})
+    sets = [key[: -len("_EN_trained")] for key in found if key.endswith("_EN_trained")]
+    if not sets:
+        raise ValueError(
+            "notebook 05 has recorded no set; run `make tutorial` with LDF_DATA_DIR set first"
+        )
+    lines = [
+        "| set | pairs | " + " | ".join(f"{m} average → trained" for m in METRICS) + " |",
+        "|---" * (2 + len(METRICS)) + "|",
+    ]
+    for name in sets:
+        cells = [
+            f"{found[f'{name}_{m}_average']:.2f} → {found[f'{name}_{m}_trained']:.2f}"
+            for m in METRICS
+        ]
+        lines.append(f"| {name} | {found[f'{name}_pairs']} | " + " | ".join(cells) + " |")
+    lines += ["", "| notebook | seconds | peak memory, MB |", "|---|---|---|"]
+    for name, row in sorted(metrics.items()):
+        lines.append(f"| {name} | {row['seconds']:.0f} | {row['peak_memory_mb']:.0f} |")
+    total = sum(row["seconds"] for row in metrics.values())
+    lines.append(f"| all | {total:.0f} | |")
+    return "\n".join(lines)
+
+
+def fill(readme: str, table: str) -> str:
+    """The text of the README with the tables between the two marks.
+
+    Raises:
+        ValueError: if a mark is missing.
+    """
+    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
+        raise ValueError(f"README.md: expected the marks {BEGIN} and {END} once each")
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.readme", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("teaser", help="make the picture")
+    table = commands.add_parser("table", help="write the measured tables")
+    table.add_argument("--metrics", default=str(ROOT / "runs" / "tutorial" / METRICS_FILE))
+    args = parser.parse_args(argv)
+    try:
+        if args.command == "teaser":
+            print(f"picture in {teaser().relative_to(ROOT)}")
+        else:
+            metrics = json.loads(Path(args.metrics).read_text(encoding="utf-8"))
+            readme = (ROOT / "README.md").read_text(encoding="utf-8")
+            write_text(ROOT / "README.md", fill(readme, tables(metrics)))
+            print("tables in README.md")
+    except (ValueError, OSError, KeyError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
