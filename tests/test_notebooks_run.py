@@ -25,8 +25,8 @@ CELL_SECONDS = 600
 # Notebook to parameters that make it small; only names that its parameters cell declares.
 OVERRIDES = {
     "00_start_here": {},
-    "01_clip_prompt_embedding": {},
-    "02_fusion_direction": {},
+    "01_clip_prompt_embedding": {"pairs_per_set": 4},
+    "02_fusion_direction": {"pairs_per_set": 3, "native_pairs": 1, "crops": 4},
     "03_language_and_patch_losses": {},
     "04_training": {},
     "05_evaluation": {},
@@ -35,8 +35,8 @@ OVERRIDES = {
 # Notebook to the number of figures it draws, at least.
 FIGURES = {
     "00_start_here": 3,
-    "01_clip_prompt_embedding": 3,
-    "02_fusion_direction": 3,
+    "01_clip_prompt_embedding": 13,
+    "02_fusion_direction": 13,
     "03_language_and_patch_losses": 3,
     "04_training": 3,
     "05_evaluation": 3,
@@ -46,8 +46,21 @@ FIGURES = {
 # the small numbers above. "sets.TNO.EN" reaches into mappings.
 RANGES = {
     "00_start_here": {},
-    "01_clip_prompt_embedding": {},
-    "02_fusion_direction": {},
+    "01_clip_prompt_embedding": {
+        "paraphrases": (0.4, 1.0),
+        "opposites": (-1.0, 0.3),
+        "accuracy.which of the two": (0.5, 1.0),
+        "gap": (0.1, 2.0),
+        "step_cosine": (0.05, 1.0),
+        "spoiled_named": (0.75, 1.0),
+    },
+    "02_fusion_direction": {
+        "steps_matched": (0.5, 1.0),
+        "alignment.average": (-1.0, 0.5),
+        "gain_over_average.maximum": (0.0, 1.0),
+        "gradient_step": (0.01, 2.0),
+        "blur_ratio": (1.0, 1000.0),
+    },
     "03_language_and_patch_losses": {},
     "04_training": {},
     "05_evaluation": {},
