@@ -213,8 +213,10 @@ class VGG19Features(nn.Module):
                 raise OSError("downloads are switched off by HF_HUB_OFFLINE")
             with _socket_timeout(10):
                 state = weights.get_state_dict(progress=True, check_hash=True)
-            network = vgg19(weights=None)
-            network.load_state_dict(state)
+            with torch.device("meta"):  # only the convolutions get memory, by assignment
+                network = vgg19(weights=None)
+            features = {k[9:]: v for k, v in state.items() if k.startswith("features.")}
+            network.features.load_state_dict(features, assign=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise RuntimeError(
                 f"the perceptual loss 'vgg19' needs the weights {name}, which are not at {cached} "

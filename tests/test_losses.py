@@ -346,11 +346,13 @@ def test_vgg19_reads_the_layers_of_the_paper(monkeypatch):
     """With a state dict of right shapes, the features are those of torchvision's own forward."""
     from torchvision.models import VGG19_Weights, vgg19
 
-    torch.manual_seed(0)
-    network = vgg19(weights=None).eval()
-    monkeypatch.setattr(
-        type(VGG19_Weights.IMAGENET1K_V1), "get_state_dict", lambda *_, **__: network.state_dict()
-    )
+    with torch.device("meta"):
+        layers = vgg19(weights=None).features
+    layers, generator = layers.to_empty(device="cpu"), torch.Generator().manual_seed(0)
+    for parameter in layers.parameters():
+        parameter.data.normal_(0, 0.05, generator=generator)
+    state = {f"features.{name}": value for name, value in layers.state_dict().items()}
+    monkeypatch.setattr(type(VGG19_Weights.IMAGENET1K_V1), "get_state_dict", lambda *_, **__: state)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     image = torch.rand(1, 1, 32, 32)
     features = losses.VGG19Features()(image)
@@ -358,7 +360,7 @@ def test_vgg19_reads_the_layers_of_the_paper(monkeypatch):
     names, x, expected = [], image.repeat(1, 3, 1, 1), []
     block, number = 1, 0
     with torch.no_grad():
-        for layer in network.features:
+        for layer in layers:
             x = layer(x)
             if isinstance(layer, nn.Conv2d):
                 number += 1
@@ -370,7 +372,10 @@ def test_vgg19_reads_the_layers_of_the_paper(monkeypatch):
     assert len(names) == 3
     for got, want in zip(features, expected, strict=True):
         torch.testing.assert_close(got, want)
-        assert got.min() >= 0
+        assert got.min() >= 0 and got.std() > 1e-3
+    with pytest.raises(RuntimeError, match="filterbank"):
+        state.pop("features.0.weight")
+        losses.VGG19Features()
 
 
 # --- all of it
