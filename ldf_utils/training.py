@@ -19,6 +19,7 @@ import contextlib
 import difflib
 import math
 import os
+import pickle
 import sys
 import time
 import tomllib
@@ -414,8 +415,8 @@ def fit(
     Raises:
         ImageError: if there is no pair, or one cannot be read or is too small.
         ValueError: if the checkpoint was made with other settings, or as `FusionLoss`.
-        TrainingError: if the loss or its gradient is not finite. The batch is saved, and the last
-            checkpoint stays.
+        TrainingError: if the loss or its gradient is not finite (the batch is saved, and the last
+            checkpoint stays), or if the checkpoint to resume from is damaged.
     """
     folder = Path(folder)
     if pairs is None:
@@ -440,21 +441,23 @@ def fit(
             state.load(folder / CHECKPOINT)
         elif team.rank == 0:
             write_json(folder / "config.json", config.to_dict())
-            (folder / CHECKPOINT).unlink(missing_ok=True)
+            for name in (CHECKPOINT, HISTORY, NETWORK):
+                (folder / name).unlink(missing_ok=True)
 
         bar = tqdm(
             total=config.steps,
             initial=len(state.history),
             desc="training",
             unit="step",
+            mininterval=0.5,
             disable=team.rank > 0 or not progress,
         )
         start = time.perf_counter()
         try:
             for step in range(len(state.history), config.steps):
                 seed = step_seed(config.seed, step, team.rank)
-                torch.manual_seed(seed)  # for networks that draw by themselves, as dropout does
                 generator = torch.Generator().manual_seed(seed)
+                torch.manual_seed(seed + 1)  # for networks that draw by themselves, as dropout does
 
                 infrared, visible = (x.to(team.device) for x in crops.batch(generator))
                 noisy = [
@@ -483,8 +486,10 @@ def fit(
                 if team.rank == 0 and (last or (step + 1) % config.checkpoint_every == 0):
                     state.save(folder / CHECKPOINT)
                     write_rows(folder / HISTORY, state.history)
+                bar.set_postfix(
+                    {k: f"{v:.3f}" for k, v in row.items() if k in _SHOWN}, refresh=False
+                )
                 bar.update()
-                bar.set_postfix({k: f"{v:.3f}" for k, v in row.items() if k in _SHOWN})
                 if callback is not None:
                     callback(row, network)
         finally:
@@ -562,8 +567,14 @@ class _State:
             torch.save(content, temporary)
 
     def load(self, path: Path) -> None:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        then = content["config"] | {"clip model": content["clip"], "pairs": content["pairs"]}
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            then = content["config"] | {"clip model": content["clip"], "pairs": content["pairs"]}
+        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
+            raise TrainingError(
+                f"{path}: this is no checkpoint of a run, or it is damaged ({error!r}). Remove it "
+                "to start the run again"
+            ) from error
         now = self.config.to_dict() | {"clip model": self.clip_name, "pairs": self.pair_count}
         differing = [
             f"{name} was {then.get(name)!r} and is {value!r}"

@@ -422,14 +422,27 @@ def test_a_finished_run_resumes_to_itself(pairs, tmp_path):
 
 
 def test_a_new_run_replaces_the_old_one(pairs, tmp_path):
-    fit(SMALL, pairs, TinyClip(), tiny_network(), tmp_path, progress=False)
+    fit(SMALL, pairs, TinyClip(), BoundedFusionNetwork(4), tmp_path, progress=False)
+    assert (tmp_path / "network.pt").is_file()
 
     def impatient(row, network):
         raise Stop
 
     with pytest.raises(Stop):
         fit(SMALL, pairs, TinyClip(), tiny_network(), tmp_path, impatient, progress=False)
-    assert not (tmp_path / "checkpoint.pt").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "history.csv"}
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_a_damaged_checkpoint_is_named(content, pairs, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    if content is None:
+        torch.save({"network": {}}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: this is no checkpoint"):
+        fit(SMALL, pairs, TinyClip(), TinyNetwork(), tmp_path, resume=True, progress=False)
 
 
 def test_other_settings_are_refused_on_resume(pairs, tmp_path):
