@@ -1,24 +1,42 @@
-"""Evaluation: folders of fused pictures to tables, means and ranks.
+"""Evaluation: folders of fused pictures to tables, means, ranks, and how sure they are.
 
 ``python -m ldf_utils.evaluation SET_DIR`` measures every ``fused_METHOD/`` of a set against its
-``ir/`` and ``vi/``.
+``ir/`` and ``vi/``: any published results take part once they lie in such a folder, under the
+stems of the pairs.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import functools
+import hashlib
+import html
+import inspect
+import io
+import json
 import math
+import os
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from PIL import Image
 from tqdm.auto import tqdm
 
-from ldf_utils.files import write_rows
-from ldf_utils.images import ImageError, Pair, PairFolder, luminance, read_image
+from ldf_utils import metrics as metrics_package
+from ldf_utils.files import write_json, write_rows, write_text
+from ldf_utils.images import IMAGE_SUFFIXES, ImageError, Pair, PairFolder, luminance, read_image
 from ldf_utils.metrics import METRICS, Metric, as_uint8, measure, select
 
 MEAN = "mean"
@@ -65,15 +83,110 @@ def _fused_by_function(method: str, function: Fuser, pair: Pair) -> torch.Tensor
     return fused.detach().cpu()
 
 
-def _fitting(chosen: Iterable[Metric], pair: Pair, on_problem: Callable[[str], None]) -> list[str]:
-    """The metrics that a picture of this size is large enough for; the others are reported."""
-    chosen = list(chosen)
-    small = [metric for metric in chosen if metric.smallest > min(pair.size)]
-    if small:
-        height, width = pair.size
-        needs = ", ".join(f"{m.name} (from {m.smallest} x {m.smallest})" for m in small)
-        on_problem(f"the pair {pair.name!r} is {width} x {height} pixels, too small for {needs}")
-    return [metric.name for metric in chosen if metric not in small]
+@functools.cache
+def _definitions() -> bytes:
+    """A fingerprint of the code of the metrics: a changed definition makes old values void."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(metrics_package.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.digest()
+
+
+class _Cache:
+    """Values of metrics by the content of the three pictures, one small file each."""
+
+    def __init__(self, folder: str | os.PathLike | None):
+        self.folder = None if folder is None else Path(folder)
+
+    def _path(self, triple: Sequence[torch.Tensor]) -> Path:
+        digest = hashlib.sha256(_definitions())
+        for image in triple:
+            digest.update(repr(tuple(image.shape)).encode())
+            digest.update(image.contiguous().numpy().tobytes())
+        name = digest.hexdigest()
+        return self.folder / name[:2] / f"{name}.json"
+
+    def measure(self, triple: Sequence[torch.Tensor], names: Sequence[str]) -> dict[str, float]:
+        """The values of these metrics, from the folder where they are there."""
+        if self.folder is None:
+            return {name: value.item() for name, value in measure(*triple, names).items()}
+        path = self._path(triple)
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+            known = {name: float(value) for name, value in known.items()}
+        except (OSError, ValueError, AttributeError, TypeError):  # absent or damaged: measure again
+            known = {}
+        missing = [name for name in names if name not in known]
+        if missing:
+            known |= {name: value.item() for name, value in measure(*triple, missing).items()}
+            write_json(path, {name: repr(value) for name, value in known.items()})
+        return {name: known[name] for name in names}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be measured, the same for each pair."""
+
+    pairs: PairFolder
+    methods: Sequence[str]
+    extra: Mapping[str, Fuser]
+    chosen: Sequence[Metric]
+    cache: _Cache
+    lock: threading.Lock  # one function of `extra` at a time: they may hold a network
+
+    def run(self, index: int) -> tuple[dict[str, Row], list[str]]:
+        """Rows by method of one pair, and what went wrong."""
+        try:
+            pair = self.pairs[index]
+        except ImageError as error:
+            name = self.pairs.names[index]
+            return {}, [f"the pair {name!r} is left out for every method: {error}"]
+        rows, problems = {}, []
+        small = [metric for metric in self.chosen if metric.smallest > min(pair.size)]
+        if small:
+            height, width = pair.size
+            needs = ", ".join(f"{m.name} (from {m.smallest} x {m.smallest})" for m in small)
+            problems.append(
+                f"the pair {pair.name!r} is {width} x {height} pixels, too small for {needs}"
+            )
+        fitting = [metric.name for metric in self.chosen if metric not in small]
+        sources = [as_uint8(image[None]) for image in (pair.infrared, pair.luminance)]
+        for method in (*self.methods, *self.extra):
+            try:
+                if method in self.extra:
+                    with self.lock:
+                        fused = _fused_by_function(method, self.extra[method], pair)
+                else:
+                    fused = _fused_from_file(self.pairs, method, pair)
+                values = self.cache.measure([as_uint8(fused[None]), *sources], fitting)
+            except ValueError as error:  # ImageError is one
+                problems.append(f"{method}, pair {pair.name!r}: {error}")
+                continue
+            rows[method] = {"method": method, "image": pair.name} | {
+                metric.name: values.get(metric.name, math.nan) for metric in self.chosen
+            }
+        return rows, problems
+
+
+def _in_order(function: Callable[[int], Any], count: int, jobs: int) -> Iterator[Any]:
+    """``function`` of 0..count-1 in ``jobs`` threads, in order, few results waiting at a time."""
+    if jobs == 1:
+        yield from map(function, range(count))
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # each job has a core of its own
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        waiting: deque[Future] = deque()
+        for index in range(count):
+            waiting.append(pool.submit(function, index))
+            if len(waiting) > jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def evaluate_set(
@@ -82,10 +195,12 @@ def evaluate_set(
     metrics: Iterable[str] | None = None,
     extra: Mapping[str, Fuser] | None = None,
     *,
+    jobs: int = 1,
+    cache: str | os.PathLike | None = None,
     on_problem: Callable[[str], None] = _warn,
     progress: bool = True,
 ) -> list[Row]:
-    """Measure the results of methods on the pairs of a set, one pair in memory at a time.
+    """Measure the results of methods on the pairs of a set, ``jobs`` pairs in memory at a time.
 
     Args:
         pairs: the set.
@@ -93,7 +208,10 @@ def evaluate_set(
         metrics: names in `ldf_utils.metrics.METRICS`; the usual nine for None.
         extra: method name to a function of a pair that returns fused luminance ``(1, H, W)`` in
             [0, 1], for methods that need no files. Its pictures are rounded to 8 bits first, as
-            if they had been saved.
+            if they had been saved. One is called at a time, whatever ``jobs`` is.
+        jobs: pairs that are measured at the same time, each in a thread with one core.
+        cache: a folder of values by the content of the pictures: what is there is not measured
+            again, so that a run that was stopped goes on where it was. None keeps nothing.
         on_problem: called with one sentence for each result that is missing, unreadable or of
             the wrong size; the rest is measured. By default an `EvaluationWarning` is issued.
         progress: whether to show a progress bar.
@@ -104,10 +222,12 @@ def evaluate_set(
         is NaN, and reported.
 
     Raises:
-        ValueError: for an unknown metric or method, or a name in both ``methods`` and ``extra``.
+        ValueError: for an unknown metric or method, a name in both ``methods`` and ``extra``, or
+            ``jobs`` under 1.
     """
+    if jobs < 1:
+        raise ValueError(f"jobs is at least 1, found {jobs}")
     chosen = select(metrics)
-    names = [metric.name for metric in chosen]
     known = pairs.fused_methods()
     methods = known if methods is None else list(methods)
     unknown = [method for method in methods if method not in known]
@@ -125,28 +245,15 @@ def evaluate_set(
             f"{pairs.folder}: nothing to measure; expected folders fused_METHOD/ with results that "
             "have the stems of the pairs"
         )
+    task = _Task(pairs, methods, extra, chosen, _Cache(cache), threading.Lock())
     rows: dict[str, list[Row]] = {method: [] for method in (*methods, *extra)}
-    bar = tqdm(range(len(pairs)), desc=f"Measuring {pairs.name}", disable=not progress)
-    for index in bar:
-        try:
-            pair = pairs[index]
-        except ImageError as error:
-            on_problem(f"the pair {pairs.names[index]!r} is left out for every method: {error}")
-            continue
-        sources = [as_uint8(image[None]) for image in (pair.infrared, pair.luminance)]
-        fitting = _fitting(chosen, pair, on_problem)
-        for method, list_of_rows in rows.items():
-            try:
-                if method in extra:
-                    fused = _fused_by_function(method, extra[method], pair)
-                else:
-                    fused = _fused_from_file(pairs, method, pair)
-                values = measure(fused[None], *sources, metrics=fitting)
-            except ValueError as error:  # ImageError is one
-                on_problem(f"{method}, pair {pair.name!r}: {error}")
-                continue
-            row = {name: values[name].item() if name in values else math.nan for name in names}
-            list_of_rows.append({"method": method, "image": pair.name, **row})
+    results = _in_order(task.run, len(pairs), jobs)
+    description = f"Measuring {pairs.name}"
+    for found, problems in tqdm(results, description, len(pairs), disable=not progress):
+        for problem in problems:
+            on_problem(problem)
+        for method, row in found.items():
+            rows[method].append(row)
     return [row for list_of_rows in rows.values() for row in list_of_rows]
 
 
@@ -242,6 +349,167 @@ def mean_ranks(rows: Sequence[Row]) -> dict[str, float]:
     return dict(sorted(result.items(), key=lambda item: item[1]))
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the bounds between which repeated draws of images put it."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+@dataclass(frozen=True)
+class RankDifference:
+    """By how much the mean rank of one method is ahead of that of another.
+
+    Attributes:
+        better: the method with the smaller mean rank.
+        worse: the other.
+        difference: mean rank of ``worse`` minus that of ``better``, with its bounds.
+    """
+
+    better: str
+    worse: str
+    difference: Interval
+
+    @property
+    def clear(self) -> bool:
+        """Whether the bounds leave out 0: the methods can be told apart on these images."""
+        return self.difference.low > 0
+
+
+@dataclass(frozen=True)
+class RankComparison:
+    """Mean ranks with their bounds, best first, and the difference of each two methods."""
+
+    ranks: dict[str, Interval]
+    differences: list[RankDifference]
+
+    def warnings(self) -> list[str]:
+        """One sentence per method that some methods behind it can't be told apart from."""
+        lines = []
+        for method in self.ranks:
+            behind = [d.worse for d in self.differences if d.better == method and not d.clear]
+            if behind:
+                lines.append(f"{method} can't be told apart from {', '.join(behind)}")
+        return lines
+
+
+def _draws(images: int, draws: int, seed: int) -> np.ndarray:
+    """Shares ``(draws, images)`` of each image in samples drawn with replacement."""
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(images, np.full(images, 1 / images), size=draws) / images
+
+
+def _interval(mean: float, samples: np.ndarray, level: float) -> Interval:
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(mean), float(low), float(high))
+
+
+def mean_intervals(
+    rows: Sequence[Row], *, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> dict[str, dict[str, Interval]]:
+    """The mean of each metric with a bootstrap confidence interval.
+
+    The images of a method are drawn again with replacement, and the interval holds the share
+    ``level`` of the means (percentile bootstrap). It says how far the mean depends on which images
+    the set happens to have; with a handful of images it is too narrow.
+
+    Args:
+        rows: of `evaluate_set`.
+        level: share of the draws that the interval holds.
+        draws: how often images are drawn.
+        seed: of the draws.
+
+    Returns:
+        Method to metric to its interval. NaN bounds where a value is not finite.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13.
+    """
+    names = metric_names(rows)
+    result: dict[str, dict[str, Interval]] = {}
+    for method, mine in _by_method(rows).items():
+        result[method] = {}
+        for name in names:
+            values = np.array([row[name] for row in mine if not math.isnan(row[name])])
+            mean = _mean(row[name] for row in mine)
+            if len(values) and np.isfinite(values).all():
+                samples = _draws(len(values), draws, seed) @ values
+                result[method][name] = _interval(mean, samples, level)
+            else:
+                result[method][name] = Interval(mean, math.nan, math.nan)
+    return result
+
+
+def compare_ranks(
+    rows: Sequence[Row], *, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> RankComparison:
+    """Mean ranks with bootstrap confidence intervals, and of their differences.
+
+    In each draw the same images, those that all methods have, are drawn for every method, so that
+    what makes an image hard for all of them does not blur the difference of two.
+
+    Args:
+        rows: of `evaluate_set`.
+        level: share of the draws that an interval holds.
+        draws: how often images are drawn.
+        seed: of the draws.
+
+    Raises:
+        ValueError: as `mean_ranks`.
+    """
+    ranks = mean_ranks(rows)
+    grouped = _by_method(rows)
+    by_image = {m: {row["image"]: row for row in mine} for m, mine in grouped.items()}
+    shared = [image for image in by_image[next(iter(ranks))] if _everywhere(image, by_image)]
+    names = metric_names(rows)
+    values = np.array(
+        [[[by_image[m][image][name] for name in names] for image in shared] for m in ranks]
+    )
+    finite = np.isfinite(values).all(axis=(0, 1))
+    signs = np.array([-1.0 if METRICS[name].higher_is_better else 1.0 for name in names])
+    values = (values * signs)[:, :, finite]
+    if not finite.any():
+        raise ValueError("no metric has finite values for every method; ranks need one")
+    means = np.einsum("di,mik->dmk", _draws(len(shared), draws, seed), values)
+    behind = (means[:, None] < means[:, :, None]).sum(axis=2)
+    # Equal up to rounding counts as equal: sums in another order differ in the last digit.
+    level_with = np.isclose(means[:, None], means[:, :, None], rtol=1e-12, atol=0).sum(axis=2)
+    sampled = (behind + (level_with + 1) / 2).mean(axis=2)
+    order = list(ranks)
+    differences = [
+        RankDifference(
+            order[i],
+            order[j],
+            _interval(ranks[order[j]] - ranks[order[i]], sampled[:, j] - sampled[:, i], level),
+        )
+        for i in range(len(order))
+        for j in range(i + 1, len(order))
+    ]
+    return RankComparison(
+        {m: _interval(ranks[m], sampled[:, index], level) for index, m in enumerate(order)},
+        differences,
+    )
+
+
+def _everywhere(image: str, by_image: Mapping[str, Mapping[str, Row]]) -> bool:
+    return all(image in mine for mine in by_image.values())
+
+
+def _best(rows: Sequence[Row]) -> dict[str, float]:
+    """The best mean of each metric."""
+    means = mean_rows(rows)
+    return {
+        name: (max if METRICS[name].higher_is_better else min)(
+            (row[name] for row in means if not math.isnan(row[name])), default=math.nan
+        )
+        for name in metric_names(rows)
+    }
+
+
 def format_table(rows: Sequence[Row]) -> str:
     """A text table of the means: one line per method, best mean rank first.
 
@@ -254,10 +522,7 @@ def format_table(rows: Sequence[Row]) -> str:
     means = {row["method"]: row for row in mean_rows(rows)}
     counts = {method: len(mine) for method, mine in _by_method(rows).items()}
     ranks = mean_ranks(rows)
-    best = {
-        name: (max if METRICS[name].higher_is_better else min)(row[name] for row in means.values())
-        for name in names
-    }
+    best = _best(rows)
     head = ["method", "images", "mean rank ↓", *(METRICS[name].header for name in names)]
     body = [
         [
@@ -281,14 +546,242 @@ def format_table(rows: Sequence[Row]) -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line: 0 if all results were measured, 1 if some were not, 2 if none could be."""
+def _png(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _picture(levels: torch.Tensor, width: int, smooth: bool = True) -> str:
+    """A ``(1, H, W)`` uint8 picture at a width of pixels, as the address of an inlined image."""
+    picture = Image.fromarray(levels[0].numpy())
+    size = (width, max(1, round(picture.height * width / picture.width)))
+    return _png(picture.resize(size, Image.Resampling.BICUBIC if smooth else 0))
+
+
+def _detail(infrared: torch.Tensor, visible: torch.Tensor) -> tuple[slice, slice]:
+    """The part, a quarter of each side, where the sources differ most."""
+    height, width = infrared.shape[-2:]
+    difference = (infrared.float() - visible.float()).abs()
+    grid = F.adaptive_avg_pool2d(difference[None], 32)
+    sums = F.avg_pool2d(grid, 8, stride=1)  # a quarter of each side
+    top, left = divmod(int(sums.argmax()), sums.shape[-1])
+    top, left = top * height // 32, left * width // 32
+    return (
+        slice(top, top + max(1, height // 4)),
+        slice(left, left + max(1, width // 4)),
+    )
+
+
+def _rank_plot(comparison: RankComparison) -> str:
+    """Mean ranks with their intervals, as an inlined image."""
+    methods = list(comparison.ranks)
+    figure = Figure(figsize=(7, 0.8 + 0.35 * len(methods)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, interval in enumerate(comparison.ranks.values()):
+        axes.plot([interval.low, interval.high], [place, place], color="#7a8ba0", linewidth=3)
+        axes.plot(interval.mean, place, "o", color="#1f3b5c")
+    axes.set_yticks(range(len(methods)), methods)
+    axes.invert_yaxis()
+    axes.set_xlabel("mean rank over the metrics (1 is best), 95 % of draws of images")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _html_row(cells: Iterable[str], tag: str = "td") -> str:
+    return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
+
+
+def _html_means(rows: Sequence[Row], comparison: RankComparison) -> str:
+    names = metric_names(rows)
+    intervals = mean_intervals(rows)
+    best = _best(rows)
+    head = ["method", "images", "mean rank ↓", *(METRICS[name].header for name in names)]
+    lines = [_html_row(map(html.escape, head), "th")]
+    for method, rank in comparison.ranks.items():
+        cells = [html.escape(method), str(len(_by_method(rows)[method])), f"{rank.mean:.2f}"]
+        for name in names:
+            interval = intervals[method][name]
+            mean = f"{interval.mean:.4f}"
+            mean = f"<b>{mean}</b>" if interval.mean == best[name] else mean
+            cells.append(f"{mean}<br><small>{interval.low:.4f} to {interval.high:.4f}</small>")
+        lines.append(_html_row(cells))
+    return "<table>" + "\n".join(lines) + "</table>"
+
+
+def _html_pictures(
+    pairs: PairFolder, methods: Sequence[str], extra: Mapping[str, Fuser], count: int
+) -> Iterator[str]:
+    """The pictures of some pairs side by side, each with the part where the sources differ most."""
+    places = sorted({round(x) for x in np.linspace(0, len(pairs) - 1, min(count, len(pairs)))})
+    for index in places:
+        try:
+            pair = pairs[index]
+        except ImageError as error:
+            yield f"<p>{html.escape(str(error))}</p>"
+            continue
+        shown = {"infrared": pair.infrared, "visible": pair.luminance}
+        for method in methods:
+            try:
+                if method in extra:
+                    shown[method] = _fused_by_function(method, extra[method], pair)
+                else:
+                    shown[method] = _fused_from_file(pairs, method, pair)
+            except ValueError:  # reported where it was measured
+                continue
+        levels = {name: as_uint8(image[None])[0] for name, image in shown.items()}
+        rows, columns = _detail(levels["infrared"], levels["visible"])
+        yield f"<h3>{html.escape(pair.name)}</h3><div class='pictures'>"
+        for name, image in levels.items():
+            label = html.escape(name)
+            whole = f"{label} picture of {html.escape(pair.name)}"
+            yield (
+                f"<figure><img src='{_picture(image, 260)}' alt='{whole}'>"
+                f"<img src='{_picture(image[:, rows, columns], 260, smooth=False)}' "
+                f"alt='enlarged detail of the {whole}'><figcaption>{label}</figcaption></figure>"
+            )
+        yield "</div>"
+
+
+def _html_definitions(names: Iterable[str]) -> str:
+    lines = [_html_row(("metric", "definition", "in full", "source"), "th")]
+    for name in names:
+        metric = METRICS[name]
+        text = inspect.getdoc(metric.function).split("Args:")[0].strip()
+        text = html.escape(text).replace("\n\n", "<br><br>")
+        doi = metric.source.removeprefix("DOI ")
+        source = f"<a href='https://doi.org/{html.escape(doi)}'>{html.escape(doi)}</a>"
+        lines.append(
+            _html_row((html.escape(metric.header), html.escape(metric.definition), text, source))
+        )
+    return "<table>" + "\n".join(lines) + "</table>"
+
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em }
+table { border-collapse: collapse; display: block; overflow-x: auto }
+td, th { border-bottom: 1px solid #ccc; padding: .3em .6em; text-align: left; vertical-align: top }
+small { color: #555; white-space: nowrap }
+.pictures { display: flex; flex-wrap: wrap; gap: .6em }
+figure { margin: 0; width: 260px } img { display: block; margin-bottom: 4px; max-width: 100% }
+"""
+
+
+def write_report(
+    path: str | os.PathLike,
+    pairs: PairFolder,
+    rows: Sequence[Row],
+    extra: Mapping[str, Fuser] | None = None,
+    *,
+    problems: Sequence[str] = (),
+    examples: int = 3,
+) -> Path:
+    """Write one HTML page that needs no other file.
+
+    It has the means with their confidence intervals, a plot of the mean ranks, which methods can't
+    be told apart, pictures side by side with the detail where the sources differ most, the
+    definitions of the metrics as they were computed, and what could not be measured.
+
+    Args:
+        path: the file.
+        pairs: the set.
+        rows: of `evaluate_set`.
+        extra: the functions that were given to it.
+        problems: what was reported while measuring.
+        examples: how many pairs to show, spread over the set.
+
+    Raises:
+        ValueError: as `compare_ranks`.
+    """
+    comparison = compare_ranks(rows)
+    methods = list(comparison.ranks)
+    title = html.escape(f"Fusion of {pairs.name}: {len(pairs)} pairs, {len(methods)} methods")
+    alone = comparison.warnings() or ["Each two methods can be told apart on these images."]
+    ranking = ", ".join(f"{method} {rank.mean:.2f}" for method, rank in comparison.ranks.items())
+    parts = [
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title>",
+        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>",
+        "<h2>Means</h2><p>Bold is the best of a column, ↑ higher or ↓ lower is better. Below each "
+        "mean: 95 % bootstrap confidence interval over the images.</p>",
+        _html_means(rows, comparison),
+        "<h2>Mean ranks</h2>",
+        f"<img src='{_rank_plot(comparison)}' alt='mean ranks: {html.escape(ranking)}'>",
+        "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in alone) + "</ul>",
+        "<h2>Pictures</h2><p>Luminance; below each the quarter where the sources differ most.</p>",
+        *_html_pictures(pairs, methods, extra or {}, examples),
+        "<h2>Definitions</h2>",
+        _html_definitions(metric_names(rows)),
+    ]
+    if problems:
+        items = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
+        parts.append(f"<h2>Not measured</h2><ul>{items}</ul>")
+    return write_text(path, "\n".join([*parts, "</body></html>"]))
+
+
+def open_set(folder: str | os.PathLike, on_problem: Callable[[str], None] = _warn) -> PairFolder:
+    """Open a set for evaluation: pictures without a partner are reported and left out.
+
+    Raises:
+        ImageError: as `PairFolder`, for all else, and if no pair is left.
+    """
+    try:
+        return PairFolder(folder)
+    except ImageError as error:
+        sides = [Path(folder) / side for side in ("ir", "vi")]
+        if not all(side.is_dir() for side in sides):
+            raise
+        pictures = [
+            [
+                path
+                for path in sorted(side.iterdir())
+                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+            ]
+            for side in sides
+        ]
+        by_stem = [{path.stem: path for path in paths} for paths in pictures]
+        shared = sorted(set(by_stem[0]) & set(by_stem[1]))
+        if not shared or any(
+            len(paths) != len(stems) for paths, stems in zip(pictures, by_stem, strict=True)
+        ):
+            raise
+        on_problem(str(error))
+        return _Matched(folder, [(stem, by_stem[0][stem], by_stem[1][stem]) for stem in shared])
+
+
+class _Matched(PairFolder):
+    """A set of which the pairs are known already."""
+
+    def __init__(self, folder: str | os.PathLike, files: list[tuple[str, Path, Path]]):
+        self.folder = Path(folder)
+        self.files = files
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m ldf_utils.evaluation",
         description="Measure fused pictures against their sources: a table of every method.",
+        epilog="Exit code 0: all was measured; 1: some results were not, they are named; 2: none.",
     )
     parser.add_argument(
         "set_dir", type=Path, help="folder with ir/, vi/ and any number of fused_METHOD/"
+    )
+    parser.add_argument(
+        "--methods", nargs="+", metavar="METHOD", help="these only (default: all there are)"
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help=f"of {', '.join(METRICS)}, or all (default: {' '.join(m.name for m in select())})",
     )
     parser.add_argument(
         "--csv",
@@ -296,11 +789,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="write a row per method and image, and one with image=mean",
     )
-    arguments = parser.parse_args(argv)
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page with table, ranks and pictures"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=_cores(), help="pairs at the same time (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("runs") / "evaluation_cache",
+        metavar="DIR",
+        help="keeps measured values by the content of the pictures (default: %(default)s)",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="measure all again, keep nothing")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line: 0 if all results were measured, 1 if some were not, 2 if none could be."""
+    arguments = _arguments(argv)
     problems: list[str] = []
     try:
-        pairs = PairFolder(arguments.set_dir)
-        rows = evaluate_set(pairs, on_problem=problems.append)
+        pairs = open_set(arguments.set_dir, problems.append)
+        rows = evaluate_set(
+            pairs,
+            arguments.methods,
+            METRICS if arguments.metrics == ["all"] else arguments.metrics,
+            jobs=arguments.jobs,
+            cache=None if arguments.no_cache else arguments.cache,
+            on_problem=problems.append,
+        )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -309,12 +828,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not rows:
         print("error: not one result could be measured", file=sys.stderr)
         return 2
-    try:
-        print(format_table(rows))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
     if arguments.csv:
         print(f"Wrote {write_rows(arguments.csv, with_means(rows))}")
+    try:
+        print(format_table(rows))
+        for line in compare_ranks(rows).warnings():
+            print(f"warning: {line} (95 % bootstrap interval of the rank difference)")
+        if arguments.html:
+            report = write_report(arguments.html, pairs, rows, problems=problems)
+            print(f"Wrote {report}")
+    except ValueError as error:
+        problems.append(str(error))
+        print(f"error: {error}", file=sys.stderr)
     if problems:
         print(f"{len(problems)} problem(s), {len(rows)} result(s) measured", file=sys.stderr)
     return 1 if problems else 0

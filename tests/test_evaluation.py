@@ -2,6 +2,7 @@
 
 import csv
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,10 +10,14 @@ import torch
 from ldf_utils import evaluation
 from ldf_utils.evaluation import (
     EvaluationWarning,
+    compare_ranks,
     evaluate_set,
     format_table,
+    mean_intervals,
     mean_ranks,
     mean_rows,
+    open_set,
+    write_report,
 )
 from ldf_utils.images import PairFolder, write_image
 from ldf_utils.metrics import METRICS, USUAL, measure
@@ -117,6 +122,150 @@ def test_published_means_of_two_methods(shared_dir):
             assert row[name] == pytest.approx(float(published[row["method"]][name]), rel=1e-6)
 
 
+def published_rows(path):
+    """The means of a published table, as rows of one image."""
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            yield {"method": row["method"], "image": "all"} | {
+                name: float(row[name]) for name in USUAL
+            }
+
+
+def test_published_mean_ranks_of_ten_rivals(shared_dir):
+    path = shared_dir / "data" / "TNO" / "rivals_mean_01_21.csv"
+    with open(path, newline="") as file:
+        published = {row["method"]: float(row["mean_rank"]) for row in csv.DictReader(file)}
+    assert mean_ranks(list(published_rows(path))) == pytest.approx(published)
+
+
+def test_jobs_give_the_same_rows(set_dir):
+    pairs = PairFolder(set_dir)
+    threads = torch.get_num_threads()
+    alone = evaluate_set(pairs, extra={"average": average}, progress=False)
+    together = evaluate_set(pairs, extra={"average": average}, jobs=3, progress=False)
+    assert alone == together
+    assert torch.get_num_threads() == threads
+    with pytest.raises(ValueError, match="at least 1"):
+        evaluate_set(pairs, jobs=0)
+
+
+def test_cache_measures_only_what_is_new(set_dir, tmp_path, monkeypatch):
+    asked = []
+
+    def counted(*arguments):
+        asked.append(arguments[3])
+        return measure(*arguments)
+
+    monkeypatch.setattr(evaluation, "measure", counted)
+    cache = tmp_path / "cache"
+
+    def run(metrics):
+        asked.clear()
+        return evaluate_set(PairFolder(set_dir), metrics=metrics, cache=cache, progress=False)
+
+    first = run(["EN", "PSNR"])
+    assert asked == [["EN", "PSNR"]] * 6
+    assert run(["EN", "PSNR"]) == first and asked == []
+    more = run(["SD", "EN"])
+    assert asked == [["SD"]] * 6
+    assert [row["EN"] for row in more] == [row["EN"] for row in first]
+    write_image(torch.rand(1, 48, 60), set_dir / "fused_dim" / "a.png")
+    run(["EN"])
+    assert asked == [["EN"]]
+    for path in cache.rglob("*.json"):
+        path.write_text("damaged")
+    assert next(row["EN"] for row in run(["EN"])) == first[0]["EN"] and len(asked) == 6
+
+
+def test_cache_keeps_what_json_has_not(set_dir, tmp_path):
+    """An infinite PSNR: three equal pictures."""
+    for pair in PairFolder(set_dir):
+        for folder in ("vi", "fused_same"):
+            write_image(pair.infrared, set_dir / folder / f"{pair.name}.png")
+    for _ in range(2):
+        rows = evaluate_set(
+            PairFolder(set_dir), ["same"], ["PSNR"], cache=tmp_path / "cache", progress=False
+        )
+        assert all(row["PSNR"] == math.inf for row in rows)
+    assert math.isnan(mean_intervals(rows)["same"]["PSNR"].low)
+
+
+def made_up_rows(generator, ahead, images=40):
+    """Two methods, the first ahead by so many of its standard deviations; images vary far more."""
+    hard = 5 * torch.randn(images, generator=generator)
+    for method, lead in (("first", ahead), ("second", 0.0)):
+        noise = torch.randn(images, generator=generator)
+        for image in range(images):
+            value = (hard[image] + noise[image] + lead).item()
+            yield {"method": method, "image": str(image), "EN": value, "SD": value}
+
+
+def test_intervals_of_means_have_the_known_width(generator):
+    rows = list(made_up_rows(generator, 0.0, images=400))
+    interval = mean_intervals(rows)["first"]["EN"]
+    values = torch.tensor([row["EN"] for row in rows[:400]])
+    expected = 1.96 * values.std(correction=0).item() / 20
+    assert interval.mean == pytest.approx(values.mean().item(), abs=1e-5)
+    assert (interval.high - interval.low) / 2 == pytest.approx(expected, rel=0.1)
+    assert mean_intervals(rows) == mean_intervals(rows)
+    assert mean_intervals(rows, seed=1) != mean_intervals(rows)
+    narrow = mean_intervals(rows, level=0.5)["first"]["EN"]
+    assert interval.low < narrow.low < narrow.high < interval.high
+
+
+def test_methods_that_can_and_that_cannot_be_told_apart(generator):
+    clear = compare_ranks(list(made_up_rows(generator, 2.0)))
+    assert [(d.better, d.worse, d.clear) for d in clear.differences] == [("first", "second", True)]
+    assert clear.warnings() == []
+    assert clear.ranks["first"].mean == clear.ranks["first"].high == 1
+    doubt = compare_ranks(list(made_up_rows(generator, 0.02)))
+    assert not doubt.differences[0].clear
+    assert len(doubt.warnings()) == 1 and "can't be told apart from" in doubt.warnings()[0]
+
+
+def test_equal_methods_share_ranks_in_every_draw():
+    rows = [
+        {"method": method, "image": str(image), "EN": 0.1 * image, "PSNR": math.inf}
+        for method in "ab"
+        for image in range(7)
+    ]
+    comparison = compare_ranks(rows)
+    (difference,) = comparison.differences
+    assert (difference.difference.low, difference.difference.high) == (0, 0)
+    assert not difference.clear
+
+
+def test_report_is_one_file_with_all_that_is_promised(set_dir, tmp_path):
+    pairs = PairFolder(set_dir)
+    extra = {"<average>": average}
+    rows = evaluate_set(pairs, metrics=["EN", "VIF"], extra=extra, progress=False)
+    path = write_report(tmp_path / "r.html", pairs, rows, extra, problems=["one & only"])
+    text = path.read_text(encoding="utf-8")
+    assert text.count("<figure>") == 3 * 5  # pairs; infrared, visible and three methods
+    assert text.count("alt='enlarged detail of the ") == 15
+    assert "alt='mean ranks: " in text and "EN [bit] ↑" in text
+    assert "entropy of the grey levels" in text and "https://doi.org/10.1109/TIP.2005" in text
+    assert "&lt;average&gt;" in text and "<average>" not in text and "one &amp; only" in text
+    assert "src='http" not in text and "<script" not in text
+
+
+def test_detail_is_where_the_sources_differ():
+    infrared = torch.zeros(1, 64, 96, dtype=torch.uint8)
+    infrared[:, 40:48, 10:20] = 200
+    rows, columns = evaluation._detail(infrared, torch.zeros_like(infrared))
+    assert infrared[:, rows, columns].sum() == infrared.sum()
+    assert (rows.stop - rows.start, columns.stop - columns.start) == (16, 24)
+
+
+def test_a_picture_without_a_partner_is_reported_and_left_out(set_dir):
+    (set_dir / "vi" / "b.png").unlink()
+    problems = []
+    pairs = open_set(set_dir, problems.append)
+    assert pairs.names == ["a", "c"] and pairs.fused_methods() == ["copy", "dim"]
+    assert len(problems) == 1 and "b.png has no partner" in problems[0]
+    assert {row["image"] for row in evaluate_set(pairs, progress=False)} == {"a", "c"}
+
+
 def test_missing_and_broken_results_are_reported_and_the_rest_is_measured(set_dir):
     (set_dir / "fused_copy" / "a.png").unlink()
     (set_dir / "fused_copy" / "b.png").write_bytes(b"not a picture")
@@ -197,6 +346,33 @@ def test_table_marks_directions_and_the_best(set_dir):
 def read(path):
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path_factory, monkeypatch):
+    """The command line keeps its cache under the current folder."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
+
+
+def test_command_line_chooses_and_writes_a_page(set_dir, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    options = ["--methods", "dim", "--metrics", "MI", "SD", "--html", str(page), "--jobs", "2"]
+    assert evaluation.main([str(set_dir), *options]) == 0
+    out = capsys.readouterr().out
+    assert "MI [nat] ↑" in out and "EN" not in out and "copy" not in out
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert len(list(Path("runs/evaluation_cache").rglob("*.json"))) == 3
+    assert evaluation.main([str(set_dir), "--no-cache", "--methods", "nobody"]) == 2
+    assert "no folder fused_nobody" in capsys.readouterr().err
+
+
+def test_command_line_warns_of_methods_that_cannot_be_told_apart(set_dir, capsys):
+    for stem in STEMS:
+        source = set_dir / "fused_copy" / f"{stem}.png"
+        (set_dir / "fused_again").mkdir(exist_ok=True)
+        (set_dir / "fused_again" / source.name).write_bytes(source.read_bytes())
+    assert evaluation.main([str(set_dir), "--metrics", "EN", "SD"]) == 0
+    assert "warning: again can't be told apart from copy" in capsys.readouterr().out
 
 
 def test_command_line_writes_the_table(set_dir, tmp_path, capsys):
