@@ -54,7 +54,7 @@ def tables(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     Raises:
         ValueError: if a number that the tables need was not recorded.
     """
-    found = metrics.get("05_evaluation", {})
+    found = metrics.get("05_evaluation", {}).get("metrics", {})
     sets = [key[: -len("_EN_trained")] for key in found if key.endswith("_EN_trained")]
     if not sets:
         raise ValueError(
