@@ -14,6 +14,7 @@ from skimage.metrics import structural_similarity as skimage_ssim
 from ldf_utils import metrics
 from ldf_utils.images import luminance, read_image
 from ldf_utils.metrics import CONVENTIONS, METRICS, USUAL, as_uint8, gray_levels, measure, select
+from ldf_utils.metrics import __main__ as command
 from ldf_utils.metrics.filters import gaussian, separable, sobel
 
 # Average fusion, round((ir + vi) / 2), as published beside the definitions (four decimals).
@@ -908,3 +909,27 @@ def test_registry_says_what_it_measures():
         assert "better" in metric.function.__doc__
         assert metric.source in metric.function.__doc__
         assert metric.arrow in metric.header
+
+
+def test_command_line_lists_the_definitions(capsys):
+    assert command.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(METRICS)
+    assert lines[0].startswith("EN [bit] ↑") and "DOI 10.1117" in lines[0]
+
+
+def test_benchmark_compares_equal_values(capsys):
+    """The direct implementations it is measured against compute the same."""
+    threads = torch.get_num_threads()
+    try:
+        assert command.main(["--benchmark", "--size", "161", "164", "--repeats", "1"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line}
+    for name in METRICS:
+        assert float(lines[name][1]) >= 0
+    for name in command.DIRECT:
+        assert float(lines[name][-1]) < (1e-6 if name == "VIF" else 1e-10)
+    assert lines["The"][:3] == ["The", "usual", "nine"]
+    with pytest.raises(SystemExit):
+        command.main(["--benchmark", "--size", "20", "20"])
