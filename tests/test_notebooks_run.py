@@ -24,28 +24,34 @@ CELL_SECONDS = 600
 
 # Notebook to parameters that make it small; only names that its parameters cell declares.
 OVERRIDES = {
-    "00_start_here": {},
+    "00_start_here": {"pairs_to_search": 4},
     "01_clip_prompt_embedding": {"pairs_per_set": 4},
     "02_fusion_direction": {"pairs_per_set": 3, "native_pairs": 1, "crops": 4},
     "03_language_and_patch_losses": {},
     "04_training": {},
-    "05_evaluation": {},
+    "05_evaluation": {"pairs_per_set": 2, "known_pairs": 3},
 }
 
 # Notebook to the number of figures it draws, at least.
 FIGURES = {
-    "00_start_here": 3,
+    "00_start_here": 4,
     "01_clip_prompt_embedding": 13,
     "02_fusion_direction": 13,
     "03_language_and_patch_losses": 3,
     "04_training": 3,
-    "05_evaluation": 3,
+    "05_evaluation": 9,
 }
 
 # Notebook to its recorded numbers and the range each lies in, on generated and on real pairs, with
 # the small numbers above. "sets.TNO.EN" reaches into mappings.
 RANGES = {
-    "00_start_here": {},
+    "00_start_here": {
+        "contrast_infrared": (5.0, 255.0),
+        "contrast_network": (-50.0, 255.0),
+        "texture_average": (0.2, 40.0),
+        "texture_network": (0.2, 40.0),
+        "same_luminance": (0.7, 1.0),
+    },
     "01_clip_prompt_embedding": {
         "paraphrases": (0.4, 1.0),
         "opposites": (-1.0, 0.3),
@@ -63,7 +69,19 @@ RANGES = {
     },
     "03_language_and_patch_losses": {},
     "04_training": {},
-    "05_evaluation": {},
+    "05_evaluation": {
+        "mean_rank.average": (1.0, 8.0),
+        "fidelity_change.SSIM": (-0.9, 0.05),
+        "raised_by_damage.noise": (2, 6),
+        "raised_by_damage.contrast stretch": (3, 7),
+        "raised_by_damage.copy of the infrared": (1, 6),
+        "raised_by_damage.copy of the visible": (1, 6),
+        "raised_by_damage.blur": (0, 3),
+        "oracle_place": (1, 8),
+        "oracle_agreement.SSIM": (-1.0, 1.0),
+        "sd_true": (1.0, 127.5),
+        "sd_saturated": (0.0, 15.97),
+    },
 }
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
