@@ -71,7 +71,7 @@ RANGES = {
     "04_training": {},
     "05_evaluation": {
         "mean_rank.average": (1.0, 8.0),
-        "fidelity_change.SSIM": (-0.9, 0.05),
+        "change_against_average.SSIM": (-0.9, 0.05),
         "raised_by_damage.noise": (2, 6),
         "raised_by_damage.contrast stretch": (3, 7),
         "raised_by_damage.copy of the infrared": (1, 6),
