@@ -560,11 +560,12 @@ def _picture(levels: torch.Tensor, width: int, smooth: bool = True) -> str:
 
 
 def _detail(infrared: torch.Tensor, visible: torch.Tensor) -> tuple[slice, slice]:
-    """The part, a quarter of each side, where the sources differ most."""
+    """The part, a quarter of each side, where the sources have the most structure together."""
     height, width = infrared.shape[-2:]
-    difference = (infrared.float() - visible.float()).abs()
-    grid = F.adaptive_avg_pool2d(difference[None], 32)
-    sums = F.avg_pool2d(grid, 8, stride=1)  # a quarter of each side
+    both = torch.stack([infrared, visible]).double()
+    means, squares = (F.adaptive_avg_pool2d(x, 32) for x in (both, both.square()))
+    structure = (squares - means.square()).clamp_min(0).sqrt().sum(dim=0)
+    sums = F.avg_pool2d(structure, 8, stride=1)  # a quarter of each side
     top, left = divmod(int(sums.argmax()), sums.shape[-1])
     top, left = top * height // 32, left * width // 32
     return (
@@ -582,7 +583,9 @@ def _rank_plot(comparison: RankComparison) -> str:
         axes.plot([interval.low, interval.high], [place, place], color="#7a8ba0", linewidth=3)
         axes.plot(interval.mean, place, "o", color="#1f3b5c")
     axes.set_yticks(range(len(methods)), methods)
-    axes.invert_yaxis()
+    axes.set_ylim(len(methods) - 0.5, -0.5)
+    axes.margins(x=0.05)
+    axes.grid(axis="x", alpha=0.3)
     axes.set_xlabel("mean rank over the metrics (1 is best), 95 % of draws of images")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -615,7 +618,7 @@ def _html_means(rows: Sequence[Row], comparison: RankComparison) -> str:
 def _html_pictures(
     pairs: PairFolder, methods: Sequence[str], extra: Mapping[str, Fuser], count: int
 ) -> Iterator[str]:
-    """The pictures of some pairs side by side, each with the part where the sources differ most."""
+    """The pictures of some pairs side by side, each with an enlarged detail."""
     places = sorted({round(x) for x in np.linspace(0, len(pairs) - 1, min(count, len(pairs)))})
     for index in places:
         try:
@@ -682,8 +685,8 @@ def write_report(
     """Write one HTML page that needs no other file.
 
     It has the means with their confidence intervals, a plot of the mean ranks, which methods can't
-    be told apart, pictures side by side with the detail where the sources differ most, the
-    definitions of the metrics as they were computed, and what could not be measured.
+    be told apart, pictures side by side with the detail where the sources have most structure,
+    the definitions of the metrics as they were computed, and what could not be measured.
 
     Args:
         path: the file.
@@ -710,7 +713,8 @@ def write_report(
         "<h2>Mean ranks</h2>",
         f"<img src='{_rank_plot(comparison)}' alt='mean ranks: {html.escape(ranking)}'>",
         "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in alone) + "</ul>",
-        "<h2>Pictures</h2><p>Luminance; below each the quarter where the sources differ most.</p>",
+        "<h2>Pictures</h2><p>Luminance; below each the part where the sources have most structure."
+        "</p>",
         *_html_pictures(pairs, methods, extra or {}, examples),
         "<h2>Definitions</h2>",
         _html_definitions(metric_names(rows)),

@@ -249,7 +249,7 @@ def test_report_is_one_file_with_all_that_is_promised(set_dir, tmp_path):
     assert "src='http" not in text and "<script" not in text
 
 
-def test_detail_is_where_the_sources_differ():
+def test_detail_is_where_the_structure_is():
     infrared = torch.zeros(1, 64, 96, dtype=torch.uint8)
     infrared[:, 40:48, 10:20] = 200
     rows, columns = evaluation._detail(infrared, torch.zeros_like(infrared))
