@@ -21,6 +21,7 @@ from ldf_utils.evaluation import (
 )
 from ldf_utils.images import PairFolder, write_image
 from ldf_utils.metrics import METRICS, USUAL, measure
+from ldf_utils.networks import load_network
 
 STEMS = ("a", "b", "c")
 
@@ -136,6 +137,23 @@ def test_published_mean_ranks_of_ten_rivals(shared_dir):
     with open(path, newline="") as file:
         published = {row["method"]: float(row["mean_rank"]) for row in csv.DictReader(file)}
     assert mean_ranks(list(published_rows(path))) == pytest.approx(published)
+
+
+@pytest.mark.slow
+def test_published_means_of_ld_lite(shared_dir):
+    """The authors' student network, run here, against its row in the table of ten rivals."""
+    network = load_network(shared_dir / "weights" / "LD-Lite" / "final.pt")
+
+    def fuse(pair):
+        with torch.no_grad():
+            return network(pair.infrared[None], pair.luminance[None])
+
+    tno = PairFolder(shared_dir / "data" / "TNO")
+    (mean,) = mean_rows(evaluate_set(tno, [], extra={"LD-Lite": fuse}, progress=False))
+    table = published_rows(shared_dir / "data" / "TNO" / "rivals_mean_01_21.csv")
+    (expected,) = [row for row in table if row["method"] == "LD-Lite"]
+    for name in USUAL:
+        assert mean[name] == pytest.approx(expected[name], rel=1e-5)
 
 
 def test_jobs_give_the_same_rows(set_dir):

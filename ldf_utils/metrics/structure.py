@@ -18,13 +18,14 @@ VIF_SMALLEST = 41
 
 
 def _local_moments(
-    triple: torch.Tensor, kernel: torch.Tensor, ceiling: float | None = None
+    triple: torch.Tensor, kernel: torch.Tensor, scale: float = 1.0, ceiling: float | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Local means, variances and covariances of fused, infrared and visible pictures.
 
     Args:
         triple: ``(B, 3, H, W)``, fused first.
         kernel: weights of the window along each direction.
+        scale: factor to the weighted sums.
         ceiling: products of grey levels are cut to this, as 8-bit integers would.
 
     Returns:
@@ -34,9 +35,8 @@ def _local_moments(
     products = torch.cat([triple.square(), triple[:, :1] * triple[:, 1:]], dim=1)
     if ceiling is not None:
         products = products.clamp_max(ceiling)
-    means, squares, mixed = separable(torch.cat([triple, products], dim=1), kernel).split(
-        [3, 3, 2], dim=1
-    )
+    sums = separable(torch.cat([triple, products], dim=1), kernel).double() * scale
+    means, squares, mixed = sums.split([3, 3, 2], dim=1)
     return means, squares - means.square(), mixed - means[:, :1] * means[:, 1:]
 
 
@@ -77,12 +77,15 @@ def structural_similarity(
         gray_levels(fused, infrared, visible, rounded=rounded, smallest=window), dim=1
     )
     if convention == "vifb":
-        kernel, unbiased = gaussian(window, 1.5, triple), 1.0
+        kernel, scale, unbiased = gaussian(window, 1.5, triple), 1.0, 1.0
     else:
-        kernel, unbiased = triple.new_full((window,), 1 / window), window**2 / (window**2 - 1)
+        # Sums of 49 products of whole levels are under 2^24: float32 holds them without loss.
+        triple = triple.float() if rounded else triple
+        kernel, scale = triple.new_ones(window), 1 / window**2
+        unbiased = window**2 / (window**2 - 1)
     total = 0
     for strip in strips(triple, window):
-        means, variances, covariances = _local_moments(strip, kernel)
+        means, variances, covariances = _local_moments(strip, kernel, scale)
         luminance = (2 * means[:, :1] * means[:, 1:] + _C1) / (
             means[:, :1].square() + means[:, 1:].square() + _C1
         )
@@ -176,7 +179,9 @@ def visual_information_fidelity(
             triple = separable(triple, kernel, stride=2)
         saturates = convention == "matlab-uint8" and scale == 1
         for strip in strips(triple, window):
-            _, variances, covariances = _local_moments(strip, kernel, 255 if saturates else None)
+            _, variances, covariances = _local_moments(
+                strip, kernel, ceiling=255 if saturates else None
+            )
             fused_variance, variances = variances[:, :1], variances[:, 1:]
             seen = (variances >= _VIF_EPS) & (fused_variance >= _VIF_EPS) & (covariances > 0)
             gain = covariances / (variances.clamp_min(0) + _VIF_EPS) * seen
