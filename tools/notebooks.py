@@ -571,20 +571,23 @@ def refresh(
 
     The fingerprint of the code goes into the metadata: a test finds outputs of older code. No
     real pictures get into the repository this way: ``LDF_DATA_DIR`` is taken away from the
-    kernels, and the notebooks use generated pairs.
+    kernels, and the notebooks use generated pairs. Nor are downloaded weights used, so that the
+    outputs are the same on every machine that has the same CLIP.
     """
     progress = progress or Progress()
     if not go_on:
         fresh_folder(folder)
     outcomes = []
     with tempfile.TemporaryDirectory() as temporary:
+        empty = Path(temporary) / "no-weights"
+        empty.mkdir()
         for i, source in enumerate(sources):
             executed = Path(temporary) / source.name
             outcome = run_notebook(
                 source,
                 executed,
                 folder,
-                environment={"LDF_DATA_DIR": None},
+                environment={"LDF_DATA_DIR": None, "LDF_WEIGHTS_DIR": str(empty)},
                 cell_seconds=cell_seconds,
                 progress=progress,
                 label=f"[{i + 1}/{len(sources)}]",
