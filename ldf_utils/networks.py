@@ -162,13 +162,14 @@ class BoundedFusionNetwork(nn.Module):
     an eighth. A small U-Net looks at both luminances and predicts maps, not pixels:
 
     - ``weight`` in (0, 1): the share of the infrared base in the mixed base. Its logit starts from
-      how far each source is brighter than its own surroundings, so that warm people and lit
-      windows are kept without any training;
+      the difference of the two bases, so that the brighter one counts more: warm people, lit
+      windows and the sky are kept without any training (a start from contrast to the
+      surroundings lets a bright sky glow around dark trees);
     - per band the share of the infrared detail and the amount of detail. The share starts from the
       ratio of the local energies of the two bands, so that the stronger detail wins, and leans to
       the source of the base, so that an object comes with its own outline; the amount lies in
       (0, ``max_gain``) and starts at 1. The network moves the logits of weight and shares by at
-      most 2 either way: it cannot drop an object that stands out in one source only;
+      most 2 either way, so it cannot quite drop what stands out in one source only;
     - ``contrast`` in (1/2, 2) and ``brightness`` in (-1/4, 1/4): tone of the mixed base about its
       surroundings, at a thirty-second of the size, too coarse to draw outlines.
 
@@ -281,11 +282,10 @@ class BoundedFusionNetwork(nn.Module):
             levels.append(_halve(levels[-1]))
         details = [upper - _enlarge(lower) for upper, lower in itertools.pairwise(levels)]
 
-        bases, level = levels[-1], _surroundings(levels[-1])
-        excess = F.relu(bases - level)
-        preference = _limit(self.weight_head(eighth)) + 8 * (excess[:, :1] - excess[:, 1:])
+        bases = levels[-1]
+        preference = _limit(self.weight_head(eighth)) + 5 * (bases[:, :1] - bases[:, 1:])
         maps = {"weight": torch.sigmoid(preference)}
-        base, level = (_mix(x, maps["weight"]) for x in (bases, level))
+        base, level = (_mix(x, maps["weight"]) for x in (bases, _surroundings(bases)))
         tone = F.avg_pool2d(torch.tanh(self.tone_head(sixteenth)), 2)
         contrast, brightness = _enlarge(_box(tone, 3), 4).split(1, dim=1)
         maps["contrast"], maps["brightness"] = torch.exp2(contrast), 0.25 * brightness
