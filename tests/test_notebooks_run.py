@@ -27,8 +27,20 @@ OVERRIDES = {
     "00_start_here": {"pairs_to_search": 4},
     "01_clip_prompt_embedding": {"pairs_per_set": 4},
     "02_fusion_direction": {"pairs_per_set": 3, "native_pairs": 1, "crops": 4},
-    "03_language_and_patch_losses": {},
-    "04_training": {},
+    "03_language_and_patch_losses": {
+        "candidates": 4,
+        "size": 128,
+        "patches": 6,
+        "pixel_steps": 20,
+    },
+    "04_training": {
+        "steps": 24,
+        "batch": 2,
+        "patches": 4,
+        "held_out": 1,
+        "short_steps": 24,
+        "short_seeds": 1,
+    },
     "05_evaluation": {"pairs_per_set": 2, "known_pairs": 3},
 }
 
@@ -37,8 +49,8 @@ FIGURES = {
     "00_start_here": 4,
     "01_clip_prompt_embedding": 13,
     "02_fusion_direction": 13,
-    "03_language_and_patch_losses": 3,
-    "04_training": 3,
+    "03_language_and_patch_losses": 14,
+    "04_training": 11,
     "05_evaluation": 9,
 }
 
@@ -67,8 +79,20 @@ RANGES = {
         "gradient_step": (0.01, 2.0),
         "blur_ratio": (1.0, 1000.0),
     },
-    "03_language_and_patch_losses": {},
-    "04_training": {},
+    "03_language_and_patch_losses": {
+        "patches_kept": (0.05, 1.0),
+        "loss_last": (0.0, 1.0),
+        "invented.average (start)": (0.0, 1e-6),
+        "invented.direction only": (0.15, 1.0),
+        "invented_network": (0.0, 0.25),
+    },
+    "04_training": {
+        "terms.direction": (0.1, 1.9),
+        "terms.perceptual": (0.0, 0.5),
+        "overall_trained.EN": (5.0, 8.0),
+        "overall_trained.SF": (5.0, 40.0),
+        "resumed_steps": (6, 6),
+    },
     "05_evaluation": {
         "mean_rank.average": (1.0, 8.0),
         "change_against_average.SSIM": (-0.9, 0.05),
