@@ -37,6 +37,7 @@ OVERRIDES = {
         "steps": 24,
         "batch": 2,
         "patches": 4,
+        "generated": 8,
         "held_out": 1,
         "short_steps": 24,
         "short_seeds": 1,

@@ -8,7 +8,7 @@ def recorded():
     row = {"seconds": 60.0, "peak_memory_mb": 900.0}
     numbers = {f"Road_{m}_{k}": 1.0 + (k == "trained") for m in readme.METRICS
                for k in ("average", "trained")}  # fmt: skip
-    evaluation = {**row, "metrics": {**numbers, "Road_pairs": 50}}
+    evaluation = {**row, "metrics": {**numbers, "Road_pairs": 50, "network": "trained"}}
     return {"04_training": dict(row), "05_evaluation": evaluation}
 
 
@@ -17,6 +17,10 @@ def test_tables_show_what_was_recorded(recorded):
     assert "| Road | 50 | 1.00 → 2.00 |" in text and "| all | 120 | |" in text
     with pytest.raises(ValueError, match="LDF_DATA_DIR"):
         readme.tables({"05_evaluation": {}})
+    recorded["05_evaluation"]["metrics"]["network"] = "shipped"
+    with pytest.raises(ValueError, match="shipped"):
+        readme.tables(recorded)
+    recorded["05_evaluation"]["metrics"]["network"] = "trained"
     del recorded["05_evaluation"]["metrics"]["Road_SD_average"]
     with pytest.raises(KeyError, match="Road_SD_average"):
         readme.tables(recorded)
