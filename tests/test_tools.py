@@ -1,6 +1,7 @@
 import pytest
 
 from tools import readme, shipped_network
+from tools.cells import badges_source
 
 
 @pytest.fixture
@@ -40,6 +41,7 @@ def test_the_readme_has_its_marks_its_picture_and_filled_tables():
     between = text.split(readme.BEGIN)[1].split(readme.END)[0]
     assert "RoadScene | 50 |" in between and "05_evaluation" in between
     assert (readme.ROOT / "docs" / "teaser.png").stat().st_size < 500_000
+    assert badges_source("00_start_here.ipynb") in text
 
 
 def test_teaser_is_made_again(tmp_path):
