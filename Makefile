@@ -5,17 +5,22 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
+ifneq ($(filter-out real,$(DATA)),)
+$(error DATA is "real" or not set, found "$(DATA)"; LDF_DATA_DIR=DIR names a folder of your own)
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help install tutorial notebooks lab test lint clean distclean
 
 help: ## say what the commands do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  PYTHON=python3.12 chooses the Python for .venv; LDF_DATA_DIR=DIR names a folder of sets"
+	@echo "  PYTHON=python3.12 chooses the Python for .venv; LDF_DATA_DIR=DIR names a folder of sets;"
+	@echo "  DATA=real make tutorial fetches the small public sets first (about 43 MB)"
 
 install: $(STAMP) ## create .venv and install (the others do it when needed)
 
 tutorial: $(STAMP) ## run every notebook; pages, network, fused pictures, metrics in runs/tutorial
-	$(RUN) -m tools.notebooks tutorial
+	$(RUN) -m tools.notebooks tutorial $(if $(DATA),--real-data)
 
 notebooks: $(STAMP) ## execute the committed notebooks in place, on generated pairs
 	$(RUN) -m tools.cells

@@ -1,6 +1,8 @@
 import pytest
 
-from tools import readme, shipped_network
+import data_download
+from ldf_utils.scenes import write_set
+from tools import readme, real_data, shipped_network
 from tools.cells import badges_source
 
 
@@ -66,3 +68,29 @@ def test_the_card_of_the_shipped_network_agrees_with_its_record():
     assert f"{record['parameters']:,}" in text and "no real picture" in text
     assert record["config"] == shipped_network.CONFIG.to_dict()
     assert (folder / shipped_network.WEIGHTS).stat().st_size < 2e6
+
+
+def test_small_real_sets_are_fetched_or_one_line_says_why_not(tmp_path, monkeypatch):
+    asked, said = [], []
+
+    def get(name, to, options):
+        asked.append(name)
+        write_set(to / name, 1, (32, 32))
+
+    monkeypatch.setattr(data_download, "get", get)
+    assert real_data.fetch(tmp_path, say=said.append) == tmp_path
+    assert asked == list(real_data.SMALL) and not said
+
+    def fail(name, to, options):
+        raise data_download.SetError(f"{name}: 3 files could not be fetched:\n  a\n  b")
+
+    monkeypatch.setattr(data_download, "get", fail)
+    assert real_data.fetch(tmp_path, say=said.append) is None
+    assert len(said) == 1 and "generated pairs" in said[0] and "\n" not in said[0]
+
+
+def test_the_small_sets_are_in_the_registry_and_small():
+    registry = data_download.load_registry()
+    assert set(real_data.SMALL) <= set(registry)
+    files = [file for name in real_data.SMALL for file in registry[name].files]
+    assert sum(file.bytes for file in files) < 60e6

@@ -648,8 +648,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument(
             "--cell-seconds", type=float, default=CELL_SECONDS, help="limit of one cell"
         )
+        if name == "tutorial":
+            command.add_argument(
+                "--real-data",
+                action="store_true",
+                help="fetch the small public sets into data/ first, and run on them",
+            )
     arguments = parser.parse_args(argv)
     progress = Progress()
+    if getattr(arguments, "real_data", False):
+        from tools.real_data import fetch
+
+        real = fetch(ROOT / "data", say=progress.say)
+        if real is not None:
+            os.environ["LDF_DATA_DIR"] = str(real)
     default = "runs/tutorial" if arguments.command == "tutorial" else "runs/refresh"
     folder = arguments.folder or Path(os.environ.get("LDF_RUN_DIR") or ROOT / default)
     data = os.environ.get("LDF_DATA_DIR")
