@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -308,6 +309,23 @@ def test_short_paths_tell_nothing_of_the_machine(run, tmp_path):
     assert checks.short_path(run / "fused" / "TNO" / "a.png") == "fused/TNO/a.png"
     assert checks.short_path("/data/sets/TNO") == "sets/TNO"
     assert checks.short_path("/data") == "data"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library of Linux only")
+def test_freed_memory_goes_back_to_the_system():
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1])
+
+    pieces = [bytearray(60_000) for _ in range(2000)]  # 120 MB in pieces that malloc keeps
+    for piece in pieces:
+        piece[::4096] = b"x" * len(piece[::4096])
+    last = bytearray(60_000)  # above them on the heap, so that the heap cannot shrink by itself
+    del pieces, piece
+    before = resident()
+    checks.release_memory()
+    assert resident() < before - 10_000, "10,000 pages are 40 MB"
+    assert len(last) == 60_000
 
 
 def test_the_environment_report(monkeypatch, capsys, tmp_path):
