@@ -19,9 +19,7 @@ from ldf_utils.files import atomic_path
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
-# ITU-R BT.601: luminance from red, green and blue; Cb and Cr are scaled differences to it.
-_LUMA = (0.299, 0.587, 0.114)
-_CB_SCALE, _CR_SCALE = 2 * (1 - _LUMA[2]), 2 * (1 - _LUMA[0])
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: luminance from red, green and blue
 
 
 class ImageError(ValueError):
@@ -153,13 +151,8 @@ def replace_luminance(visible: torch.Tensor, fused: torch.Tensor) -> torch.Tenso
     """
     if visible.shape[-3] == 1:
         return fused.clamp(0, 1)
-    old = luminance(visible)
-    chroma_blue = (visible[..., 2:3, :, :] - old) / _CB_SCALE
-    chroma_red = (visible[..., 0:1, :, :] - old) / _CR_SCALE
-    red = fused + _CR_SCALE * chroma_red
-    blue = fused + _CB_SCALE * chroma_blue
-    green = (fused - _LUMA[0] * red - _LUMA[2] * blue) / _LUMA[1]
-    return torch.cat([red, green, blue], dim=-3).clamp(0, 1)
+    # With Cb and Cr kept, R - Y and B - Y are kept, so G - Y is too: one change for all channels.
+    return (visible + (fused - luminance(visible))).clamp(0, 1)
 
 
 def to_8bit(image: torch.Tensor) -> torch.Tensor:
