@@ -365,25 +365,6 @@ def check_weighted_average(answer):
     yield expect_close("with weight 1 the result", answer(infrared, visible, 1.0), infrared)
 
 
-@exercise("Luminance of a color picture")
-def check_luminance(answer):
-    """The answer: ``function(rgb)``, ``(3, H, W)`` in [0, 1] to ``(1, H, W)``, BT.601."""
-    picture = _random(3, 4, 5)
-    found = answer(picture)
-    yield _mistaken(
-        found,
-        {
-            "that is the plain mean; the eye weighs green most: 0.299, 0.587, 0.114": (
-                picture.mean(0, keepdim=True)
-            ),
-            "the weights are in the order blue, green, red; the channels are red, green, blue": (
-                luminance(picture.flip(0))
-            ),
-        },
-    )
-    yield expect_close("the luminance", found, luminance(picture))
-
-
 @exercise("A new luminance in the old color")
 def check_recolor(answer):
     """The answer: ``function(visible, fused)``, ``(3, H, W)``, ``(1, H, W)`` to ``(3, H, W)``."""
@@ -412,23 +393,6 @@ def check_recolor(answer):
         f"for a white luminance values lie between {white.min():.2f} and {white.max():.2f}; clamp "
         "them to [0, 1], a screen shows no more",
     )
-
-
-@exercise("Cosines of embeddings")
-def check_cosines(answer):
-    """The answer: ``function(first, second)``, ``(N, D)`` and ``(M, D)`` to ``(N, M)``."""
-    first, second = _random(3, 8) - 0.5, 4 * _random(2, 8, seed=1) - 2
-    found = answer(first, second)
-    unit = torch.nn.functional.normalize
-    expected = unit(first, dim=1) @ unit(second, dim=1).T
-    yield _mistaken(
-        found,
-        {
-            "these are dot products; divide by the lengths of both vectors": first @ second.T,
-            "rows and columns are exchanged": expected.T,
-        },
-    )
-    yield expect_close("the table of cosines", found, expected)
 
 
 @exercise("Zero-shot: the nearest sentence")
@@ -473,25 +437,6 @@ def check_modality_gap(answer):
     )
     yield expect_close("the gap", found, step.norm())
     yield expect_close("the gap of a group to itself", answer(pictures, pictures), 0.0)
-
-
-@exercise("The fusion direction")
-def check_fusion_direction(answer):
-    """The answer: ``function(fused, source)``, ``(D,)`` each, not normalized, to ``(D,)``."""
-    fused, source = 3 * _random(8) - 1, 5 * _random(8, seed=1) - 2
-    unit = torch.nn.functional.normalize
-    expected = unit(fused, dim=0) - unit(source, dim=0)
-    found = answer(fused, source)
-    yield _mistaken(
-        found,
-        {
-            "it points from the fused to the source; fusing leads to the fused": -expected,
-            "normalize both embeddings first, then subtract": fused - source,
-            "normalize the embeddings, not their difference": unit(fused - source, dim=0),
-            "the difference itself is not normalized; its length is needed": unit(expected, dim=0),
-        },
-    )
-    yield expect_close("the direction", found, expected)
 
 
 @exercise("The direction loss")
@@ -562,27 +507,6 @@ def check_angle_loss(answer):
         },
     )
     yield expect_close("the term", found, 0.5 * (parts[0] + parts[1]))
-
-
-@exercise("The entropy of a patch")
-def check_entropy(answer):
-    """The answer: ``function(patch)``, ``(H, W)`` in [0, 1] to bits, 256 grey levels."""
-    half = torch.zeros(8, 8)
-    half[:4] = 1.0
-    yield expect_close("for one grey level the entropy", answer(torch.full((8, 8), 0.5)), 0.0)
-    found = answer(half)
-    yield _mistaken(
-        found,
-        {
-            "that is in nats; the threshold of 6 is in bits: take the logarithm to base 2": (
-                math.log(2)
-            ),
-            "the sign is wrong: entropy is minus the sum of p log p": -1.0,
-        },
-    )
-    yield expect_close("for half black, half white the entropy", found, 1.0)
-    all_levels = (torch.arange(256) / 255).reshape(16, 16)
-    yield expect_close("for 256 levels, each once, the entropy", answer(all_levels), 8.0)
 
 
 @exercise("A threshold that keeps a given share")
@@ -668,22 +592,6 @@ def check_schedule(answer):
     )
 
 
-@exercise("Training without one term")
-def check_without_term(answer, term: str = "patch"):
-    """The answer: a `ldf_utils.losses.LossWeights` with one weight 0 and the others as ever."""
-    defaults = type(answer)()
-    for name, usual in vars(defaults).items():
-        weight = getattr(answer, name)
-        if name == term:
-            yield expect(weight == 0, f"the weight of {name!r} is {weight}; expected 0")
-        else:
-            yield expect(
-                weight == usual,
-                f"the weight of {name!r} is {weight}, by default {usual}; change only {term!r}, "
-                "or you will not know what made the difference",
-            )
-
-
 @exercise("Standard deviation, a measure of contrast")
 def check_standard_deviation(answer):
     """The answer: ``function(picture)``, ``(H, W)`` in grey levels 0..255, to a number."""
@@ -697,35 +605,6 @@ def check_standard_deviation(answer):
         },
     )
     yield expect_close("the standard deviation", found, picture.std(correction=0), 1e-3)
-
-
-@exercise("Mean ranks of methods")
-def check_mean_ranks(answer):
-    """The answer: ``function(table, higher_is_better)`` to method to mean rank, 1 the best.
-
-    ``table`` is method to (metric to value), ``higher_is_better`` is metric to bool.
-    """
-    table = {
-        "average": {"EN": 6.0, "SSIM": 0.9, "NABF": 0.01},
-        "maximum": {"EN": 6.5, "SSIM": 0.7, "NABF": 0.03},
-        "learned": {"EN": 7.0, "SSIM": 0.8, "NABF": 0.02},
-    }
-    found = answer(table, {"EN": True, "SSIM": True, "NABF": False})
-    yield expect(
-        isinstance(found, Mapping) and set(found) == set(table),
-        f"expected a dict with the methods {list(table)}, found {found}",
-    )
-    for method, upside_down, rank in (
-        ("average", (3 + 1 + 3) / 3, 5 / 3),
-        ("maximum", (2 + 3 + 1) / 3, 8 / 3),
-        ("learned", (1 + 2 + 2) / 3, 5 / 3),
-    ):
-        value = float(found[method])
-        yield expect(
-            abs(value - upside_down) > 1e-6 or upside_down == rank,
-            f"{method}: mean rank {value:.3f}; for NABF a smaller value is better",
-        )
-        yield expect_close(f"the mean rank of {method}", value, rank)
 
 
 @exercise("A rule that fools a metric")
