@@ -16,7 +16,9 @@ from test_data_download import Server, blob, hurry, sha256
 from data_download import load_registry, weights_dir
 from data_download.__main__ import main
 from data_download.registry import REGISTRY
-from ldf_utils import networks
+from ldf_utils import fusing, networks
+from ldf_utils.images import read_image
+from ldf_utils.scenes import write_set
 
 
 @pytest.fixture
@@ -73,6 +75,14 @@ def official_state(half, shared_dir):
     }
 
 
+def fuse_by_command(name, folder):
+    """One made-up pair through ``python -m ldf_utils.fusing --weights NAME``."""
+    pairs = write_set(folder / "pairs", 1, (48, 64))
+    sources = ["--infrared", str(pairs.folder / "ir"), "--visible", str(pairs.folder / "vi")]
+    assert fusing.main([*sources, "--output", str(folder / "out"), "--weights", name]) == 0
+    assert read_image(folder / "out" / "00000.png").shape == (3, 48, 64)
+
+
 def test_ldfusion_weights_are_fetched_and_load_strictly(source, shared_dir, tmp_path):
     encoder = official_state("encoder", shared_dir)
     decoder = official_state("decoder", shared_dir)
@@ -95,9 +105,10 @@ def test_ldfusion_weights_are_fetched_and_load_strictly(source, shared_dir, tmp_
         fused = network(torch.rand(1, 1, 32, 40), torch.rand(1, 1, 32, 40))
     assert fused.shape == (1, 1, 32, 40)
     assert torch.isfinite(fused).all()
+    fuse_by_command("ldfusion", tmp_path)
 
 
-def test_ld_lite_weights_are_fetched_and_load(source, shared_dir):
+def test_ld_lite_weights_are_fetched_and_load(source, shared_dir, tmp_path):
     original = shared_dir / "weights" / "LD-Lite" / "final.pt"
     if not original.is_file():
         pytest.skip(f"there is no {original}")
@@ -106,6 +117,7 @@ def test_ld_lite_weights_are_fetched_and_load(source, shared_dir):
     assert main(["get", "ld-lite", "--registry", str(source.tables / "sets.toml"), *to]) == 0
     assert (weights_dir() / "LD-Lite" / "final.pt").read_bytes() == original.read_bytes()
     assert isinstance(networks.load_network("ld-lite"), networks.LDLite)
+    fuse_by_command("ld-lite", tmp_path)
 
 
 class Harmful:

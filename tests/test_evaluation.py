@@ -161,7 +161,10 @@ def test_jobs_give_the_same_rows(set_dir):
     threads = torch.get_num_threads()
     alone = evaluate_set(pairs, extra={"average": average}, progress=False)
     together = evaluate_set(pairs, extra={"average": average}, jobs=3, progress=False)
-    assert alone == together
+    for one, other in zip(alone, together, strict=True):  # the number of threads moves last digits
+        named = ("method", "image")
+        assert [one.pop(key) for key in named] == [other.pop(key) for key in named]
+        assert other == pytest.approx(one, rel=1e-9)
     assert torch.get_num_threads() == threads
     with pytest.raises(ValueError, match="at least 1"):
         evaluate_set(pairs, jobs=0)

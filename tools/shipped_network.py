@@ -73,7 +73,7 @@ def train(config: TrainConfig = CONFIG, folder: Path = FOLDER) -> Path:
         "parameters": sum(p.numel() for p in result.network.parameters()),
     }  # fmt: skip
     write_json(folder / RECORD, record)
-    return Path(save_network(result.network, folder / WEIGHTS))
+    return Path(save_network(result.network, folder / WEIGHTS, metadata=record))
 
 
 def measure(data_dir: str | None) -> dict[str, dict[str, dict[str, float]]]:
