@@ -85,7 +85,7 @@ class SceneBatch:
 def _texture(kind: str) -> np.ndarray:
     """A 1024 x 1024 tile of unit-variance noise that repeats without a seam."""
     n = 1024
-    rng = np.random.default_rng(abs(hash_name(kind)))
+    rng = np.random.default_rng(_number_of(kind))
     fy = np.fft.fftfreq(n)[:, None] * n
     fx = np.fft.rfftfreq(n)[None, :] * n
     radius = np.hypot(fx, fy)
@@ -103,7 +103,7 @@ def _texture(kind: str) -> np.ndarray:
     return (tile / tile.std()).astype(np.float32)
 
 
-def hash_name(name: str) -> int:
+def _number_of(name: str) -> int:
     """A number from a name that is the same in every run (Python's ``hash`` is not)."""
     return int.from_bytes(name.encode()[:7].ljust(7, b"\0"), "little")
 
@@ -691,8 +691,8 @@ def _populate(w: _World) -> None:
 # --- light, weather and the two cameras --------------------------------------------------------
 
 
-def _illuminate(w: _World) -> tuple[np.ndarray, float]:
-    """Light that falls on each pixel, ``(3, H, W)``, and the strength of the ambient part."""
+def _illuminate(w: _World) -> np.ndarray:
+    """Light that falls on each pixel, ``(3, H, W)``."""
     rng, indoors = w.rng, w.setting == "room"
     if w.night:
         ambient = rng.uniform(0.004, 0.05) * (2 if indoors else 1)
@@ -709,7 +709,7 @@ def _illuminate(w: _World) -> tuple[np.ndarray, float]:
     if not w.night and not indoors and rng.random() < 0.5:  # shadows of clouds or trees
         dapple = _look_up("patchy", w.lateral * 6, w.depth * 6, rng)
         light = light * (1 - rng.uniform(0.1, 0.45) * np.clip(dapple, 0, 1))
-    return light.astype(np.float32), ambient
+    return light.astype(np.float32)
 
 
 def _one(rng: np.random.Generator, height: int, width: int, setting, time, weather):
@@ -741,7 +741,7 @@ def _one(rng: np.random.Generator, height: int, width: int, setting, time, weath
         w.camera = float(rng.uniform(1.3, 1.8))
     _planes(w)
     _populate(w)
-    light, _ = _illuminate(w)
+    light = _illuminate(w)
     radiance = w.reflectance * light + w.emission
     clear = radiance
     through = np.ones((height, width), np.float32)  # share of the light that gets through
