@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from ldf_utils import attack
+from ldf_utils.clip_space import PROMPTS, load_clip
+from ldf_utils.direction import text_directions
+from ldf_utils.images import luminance
+from ldf_utils.losses import direction_loss
+from ldf_utils.scenes import render
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_clip("mini")
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    scenes = render(4, (48, 64), seed=31)
+    return scenes.infrared, luminance(scenes.visible)
+
+
+@pytest.fixture(scope="module")
+def scenes(pairs):
+    as_bytes = [(x[:, 0] * 255).round().to(torch.uint8) for x in pairs]
+    return dict(zip(("infrared", "visible"), as_bytes, strict=True))
+
+
+def test_the_loss_of_a_view_is_the_direction_loss(clip, pairs, generator):
+    infrared, visible = pairs
+    pull = attack.WordPull(clip, infrared, visible, generator)
+    picture = torch.maximum(infrared, visible)
+    embeddings = [clip.encode_image(x) for x in (picture, infrared, visible)]
+    expected = direction_loss(*embeddings, text_directions(clip, PROMPTS))
+    torch.testing.assert_close(pull.each(picture, torch.arange(4)), expected)
+    some = torch.tensor([2, 0])
+    torch.testing.assert_close(pull.each(picture[some], some), expected[some])
+
+
+def test_views_are_the_picture_or_a_part_of_it(clip, generator):
+    ramp = torch.linspace(0, 1, 96).expand(64, 1, 96, 96)
+    pull = attack.WordPull(clip, ramp[:1], ramp[:1], generator)
+    views = pull._views(ramp)
+    assert views.shape == (64, 1, clip.image_size, clip.image_size)
+    spread = views.amax((1, 2, 3)) - views.amin((1, 2, 3))
+    whole = spread > 0.98
+    assert 16 < whole.sum() < 48
+    torch.testing.assert_close(views[whole], ramp[whole], atol=1e-4, rtol=0)
+    assert spread[~whole].min() > 0.45 and spread[~whole].max() < 0.98
+
+
+def test_free_pixels_and_a_free_decoder_please_the_judge(clip, pairs, generator):
+    infrared, visible = pairs
+    start, index = (infrared + visible) / 2, torch.arange(4)
+    pull = attack.WordPull(clip, infrared, visible, generator)
+    before = pull.each(start, index).mean()
+    pixels = attack.free_pixels(pull, start, steps=10)
+    drawn = attack.free_decoder(pull, infrared, visible, 24, generator, batch=3)
+    for made in (pixels, drawn):
+        assert made.shape == start.shape and made.min() >= 0 and made.max() <= 1
+        assert not made.requires_grad
+        assert pull.each(made, index).mean() < before - 0.05
+    assert all(p.grad is None for p in clip.parameters())
+
+
+def test_negatives_are_bytes_and_repeatable(clip, scenes):
+    state = torch.random.get_rng_state()
+    made = [
+        attack.optimised_negatives(
+            clip, scenes, 2, torch.Generator().manual_seed(seed), autocast=autocast
+        )
+        for seed, autocast in ((5, False), (5, False), (6, False), (5, True))
+    ]
+    assert torch.equal(state, torch.random.get_rng_state())
+    for pictures in made:
+        assert pictures.dtype == torch.uint8 and pictures.shape == scenes["infrared"].shape
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
+    assert not torch.equal(made[0][:2], scenes["visible"][:2])
+
+
+def test_what_cannot_be_attacked_is_refused(clip, pairs, scenes, generator):
+    as_float = {name: value / 255 for name, value in scenes.items()}
+    one = {name: value[:1] for name, value in scenes.items()}
+    odd = {name: value[:, :, :63] for name, value in scenes.items()}
+    for bad, words in ((as_float, "uint8"), (one, "at least 2 scenes"), (odd, "even sides")):
+        with pytest.raises(ValueError, match=words):
+            attack.optimised_negatives(clip, bad, 1, generator)
+    with pytest.raises(ValueError, match="at least 1 step"):
+        attack.optimised_negatives(clip, scenes, 0, generator)
