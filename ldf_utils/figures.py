@@ -584,6 +584,66 @@ def show_bars(
     present(fig, title=title, caption=caption, alt=alt, path=path)
 
 
+def show_dots(
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    title: str,
+    caption: str,
+    alt: str,
+    reference: str | None = None,
+    filled: Iterable[tuple[str, str]] | None = None,
+    path: str | os.PathLike | None = None,
+) -> None:
+    """Show repeated results, one dot each: a panel a measure, a row a kind, a line over its range.
+
+    Args:
+        panels: measure with its unit to (row to values), all panels with the same rows; the first
+            row is on top.
+        title: the finding.
+        caption: what is shown.
+        alt: the figure in words.
+        reference: a row whose mean is drawn as a dashed line through the panel.
+        filled: (measure, row) whose dots are filled, all others are hollow; all filled if None.
+        path: also write the PNG to this file.
+
+    Raises:
+        ValueError: if there is no panel, rows differ or are empty, a value is not finite, the
+            reference is no row, or a text is missing.
+    """
+    _need_some(panels, "panel")
+    rows = list(next(iter(panels.values())))
+    for measure, found in panels.items():
+        if list(found) != rows or not rows or not all(len(v) for v in found.values()):
+            raise ValueError(
+                f"panel {measure!r}: expected values for each of {rows}, found {found}"
+            )
+        if not all(math.isfinite(x) for values in found.values() for x in values):
+            raise ValueError(f"panel {measure!r} holds NaN or infinity")
+    if reference is not None and reference not in rows:
+        raise ValueError(f"reference {reference!r} is none of the rows {rows}")
+    filled = set(itertools.product(panels, rows)) if filled is None else set(filled)
+    height = 0.42 * len(rows) + 1.5
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=(WIDTH, height), layout="constrained", sharey=True, squeeze=False
+    )
+    for axis, (measure, found) in zip(axes.flat, panels.items(), strict=True):
+        if reference is not None:
+            axis.axvline(np.mean(found[reference]), color="#777777", lw=1.0, ls="--")
+        for k, (row, values) in enumerate(found.items()):
+            axis.plot([min(values), max(values)], [k, k], color=COLORS[0], lw=1.4, ls="-")
+            axis.scatter(
+                values, [k] * len(values), s=42, zorder=3, marker=MARKERS[k % 7], lw=1.2,
+                ec=COLORS[0], color=COLORS[2] if (measure, row) in filled else "white",
+            )  # fmt: skip
+        axis.set_xlabel(textwrap.fill(measure, max(12, 62 // len(panels))), fontsize=10)
+        axis.tick_params(axis="x", labelsize=9)
+        axis.locator_params(axis="x", nbins=3)
+        axis.margins(x=0.15, y=0.12)
+    axes[0, 0].set_yticks(range(len(rows)), [textwrap.fill(row, 26) for row in rows], fontsize=10)
+    axes[0, 0].invert_yaxis()
+    present(fig, title=title, caption=caption, alt=alt, path=path)
+
+
 def show_points(
     points: Mapping[str, tuple[Any, Any]],
     *,

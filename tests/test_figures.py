@@ -216,6 +216,36 @@ def test_points_and_matrix_can_be_drawn(shown):
     assert len(shown) == 4
 
 
+def test_dots_lie_at_their_values_and_claims_are_filled(monkeypatch):
+    panels = {
+        "brightness": {"usual": [10.0, 12.0], "dark": [5.0, 7.0]},
+        "sharpness": {"usual": [1.0, 2.0], "dark": [1.0, 3.0]},
+    }
+
+    def draw(**more):
+        return axes_of(monkeypatch, lambda: figures.show_dots(panels, **more, **TEXTS))
+
+    axes = draw(reference="usual", filled=[("brightness", "dark")])
+    for axis, (measure, rows) in zip(axes, panels.items(), strict=True):
+        assert axis.get_xlabel() == measure
+        dots = axis.collections
+        assert [d.get_offsets()[:, 0].tolist() for d in dots] == list(rows.values())
+        assert [d.get_offsets()[0, 1] for d in dots] == [0, 1]
+        assert axis.lines[0].get_xdata()[0] == pytest.approx(np.mean(rows["usual"]))
+        filled = [bool(d.get_facecolor()[0, :3].min() < 0.9) for d in dots]
+        assert filled == [False, measure == "brightness"]
+    assert all(len(axis.lines) == 2 for axis in draw())  # no reference: the ranges alone
+    for bad, words in (
+        ({"a": {"x": [1.0]}, "b": {"y": [1.0]}}, "expected values for each of"),
+        ({"a": {"x": [float("nan")]}}, "NaN"),
+        ({}, "panel"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            figures.show_dots(bad, **TEXTS)
+    with pytest.raises(ValueError, match="none of the rows"):
+        figures.show_dots(panels, reference="other", **TEXTS)
+
+
 def luminance_of(color):
     red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return 0.299 * red + 0.587 * green + 0.114 * blue
