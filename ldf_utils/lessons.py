@@ -167,8 +167,8 @@ def respectrum(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     wanted = torch.arange(len(sizes)).clamp_min(1) ** (-2 * slope)
     gain = (wanted / (power / sizes).clamp_min(1e-9)).sqrt()
     gain[:, 0] = gain[:, 1]
-    made = torch.fft.irfft2(waves * gain[:, ring.flatten()].view(count, *ring.shape), s=(side, side))
-    made = made[:, None]
+    waves = waves * gain[:, ring.flatten()].view(count, *ring.shape)
+    made = torch.fft.irfft2(waves, s=(side, side))[:, None]
     return made / made.std((-2, -1), keepdim=True).clamp_min(1e-6) * spread + mean
 
 
@@ -280,9 +280,8 @@ def make_batch(
                            padding_mode="reflection", align_corners=False)  # fmt: skip
     visible, infrared, oracle, salient, veil = stack.split(1, dim=1)
     infrared, visible = leak(infrared, visible, generator)
-    dim = infrared.clamp_min(1e-4) ** _drawn(count, 1.0, 2.5, generator)  # as night cameras show it
-    dim = dim * _drawn(count, 0.15, 0.7, generator)
-    infrared = torch.where(_drawn(count, 0, 1, generator) < 0.2, dim, infrared)
+    infrared = _dimmed(infrared, 0.18, generator)
+    visible = _dimmed(visible, 0.08, generator)
     sources, blurred, grainy = disguise(torch.cat([visible, infrared]), generator)
     visible, infrared = sources.chunk(2)
     blurred, grainy = blurred.view(2, count).T, grainy.view(2, count).T
@@ -315,7 +314,8 @@ def make_batch(
             for i in order.chunk(6)[0].tolist() + order.chunk(6)[1].tolist():
                 pick = int(torch.randint(len(negatives), (1,), generator=generator))
                 picture = negatives[pick][None, None].float() / 255
-                spoiled[i] = F.interpolate(picture, (side, side), mode="bilinear", antialias=True)[0]
+                size = (side, side)
+                spoiled[i] = F.interpolate(picture, size, mode="bilinear", antialias=True)[0]
                 kind_of[i], origin_of[i] = "optimized", 4
         views.append(spoiled)
         kinds.append(kind_of)
@@ -323,6 +323,14 @@ def make_batch(
     images = torch.stack(views, 1)
     truth = _truth(scenes, index, images, salient, veil, labels, kinds, origin, blurred, grainy)
     return images, truth
+
+
+def _dimmed(images: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+    """Some pictures as cameras for the night show them: all but the brightest near black."""
+    count = len(images)
+    dim = images.clamp_min(1e-4) ** _drawn(count, 1.0, 2.5, generator)
+    dim = dim * _drawn(count, 0.15, 0.7, generator)
+    return torch.where(_drawn(count, 0, 1, generator) < share, dim, images)
 
 
 def _good(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -463,4 +471,3 @@ def load_scenes(count: int, seed: int, processes: int = 2) -> dict[str, torch.Te
         for part in tqdm(pool.imap(_render_chunk, jobs), total=len(jobs), desc="rendering scenes"):
             parts.append(part)
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-

@@ -46,7 +46,7 @@ from ldf_utils.attack import optimised_negatives
 from ldf_utils.attributes import INDEX, draw_captions, draw_denials, match, vocabulary
 from ldf_utils.clip_space import MINI_FOLDER, VOCABULARY, ClipSpace, CompactTokenizer, load_clip
 from ldf_utils.files import atomic_path, write_json
-from ldf_utils.judging import evaluate_real, evaluate_scenes, write_card
+from ldf_utils.judging import evaluate_attack, evaluate_real, evaluate_scenes, write_card
 from ldf_utils.lessons import load_scenes, make_batch
 
 # --- training -----------------------------------------------------------------------------------
@@ -74,7 +74,8 @@ class MiniClipConfig:
     warm_up: int = 60
     weight_decay: float = 0.05
     direction_weight: float = 0.5
-    denial_weight: float = 1.0
+    denial_weight: float = 1.5
+    modality_weight: float = 4.0  # of infrared and visible among the attributes, the hardest pair
     attacks: tuple[float, ...] = (0.3, 0.5, 0.7, 0.85)  # when, as shares of the steps
     attack_steps: int = 80
     attack_scenes: int = 96
@@ -111,6 +112,7 @@ def denial_loss(
     denying: torch.Tensor,
     places: Sequence[int],
     scale: float = 20.0,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Is a picture nearer to the sentence that asserts an attribute, or to the one that denies it?
 
@@ -120,19 +122,21 @@ def denial_loss(
         asserting, denying: ``(A, D)`` embeddings of sentences, one of each for every attribute.
         places: the A attributes, as columns of ``truth``.
         scale: of the difference of cosines in the logistic function.
+        weights: ``(A,)`` of the attributes, 1 if None.
 
     Returns:
-        A scalar: the mean over attributes of the mean over true and false pictures, each half.
+        A scalar: the weighted mean over attributes of the mean over true and over false pictures.
     """
     margin = scale * pictures @ (asserting - denying).T
     sign = truth[:, list(places)]
     each = F.softplus(-sign * margin)
-    total, count = pictures.new_zeros(()), 0
+    weights = pictures.new_ones(len(places)) if weights is None else weights
+    total, count = pictures.new_zeros(()), 0.0
     for side in (sign > 0, sign < 0):
         known = side.sum(0)
-        total = total + ((each * side).sum(0) / known.clamp_min(1)).sum()
-        count += int((known > 0).sum())
-    return total / max(count, 1)
+        total = total + (weights * (each * side).sum(0) / known.clamp_min(1)).sum()
+        count += float((weights * (known > 0)).sum())
+    return total / max(count, 1e-9)
 
 
 def direction_score(images: torch.Tensor, sources, texts: torch.Tensor) -> torch.Tensor:
@@ -204,6 +208,7 @@ def train(
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, pace)
     first, spent, log, negatives = 0, 0.0, [], None
+    modality = (INDEX["infrared"], INDEX["visible"])
     attacks = {int(share * config.steps) for share in config.attacks}
     checkpoint = work / "checkpoint.pt"
     if checkpoint.is_file():
@@ -242,7 +247,9 @@ def train(
         true, false = match(flat, assertions)
         scale = model.logit_scale.exp()
         contrast = contrastive_loss(scale * pictures @ texts[:said].T, true, false)
-        denial = denial_loss(pictures, flat, *texts[said:].chunk(2), places)
+        heavy = torch.tensor([place in modality for place in places])
+        weights = torch.where(heavy, config.modality_weight, 1.0)
+        denial = denial_loss(pictures, flat, *texts[said:].chunk(2), places, weights=weights)
         grouped = pictures.view(groups, views, -1)
         prompts = texts[[1, 0, 2]]  # infrared, visible, fused
         sources = (grouped[:, 1], grouped[:, 0])
@@ -314,7 +321,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     training.add_argument("--work", default="runs/mini_clip", help="checkpoints (resumes there)")
     judging = commands.add_parser("evaluate", help="print and write the accuracies")
     judging.add_argument("--data", help="folder of real sets, each with ir/ and vi/")
-    judging.add_argument("--scenes", type=int, default=400)
+    judging.add_argument("--lite", help="weights of LD-Lite, to place it in the order of L_dir")
+    judging.add_argument("--scenes", type=int, default=600)
     card = commands.add_parser("card", help="write the model card")
     for command in (training, judging, card):
         command.add_argument("--folder", default=str(MINI_FOLDER), help="the model's folder")
@@ -328,9 +336,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"weights in {train(config, folder, Path(args.work))}")
         elif args.command == "evaluate":
             clip = load_clip(folder)
-            report = {"scenes": evaluate_scenes(clip, args.scenes)}
+            report = {"scenes": evaluate_scenes(clip, args.scenes), "attack": evaluate_attack(clip)}
             if args.data:
-                report["real"] = evaluate_real(clip, args.data)
+                report["real"] = evaluate_real(clip, args.data, args.lite)
             write_json(folder / "evaluation.json", report)
             print(json.dumps(report, indent=2))
         else:

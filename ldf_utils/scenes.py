@@ -562,7 +562,8 @@ def _pole(w, x, depth):
     if board is None:
         return
     rows, columns, u, v, unit = board
-    bar = np.minimum(_capsule(u, v, 0, 0, 0, tall, 0.1), _capsule(u, v, -0.9, tall - 0.6, 0.9, tall - 0.6, 0.06))
+    top = tall - 0.6
+    bar = np.minimum(_capsule(u, v, 0, 0, 0, tall, 0.1), _capsule(u, v, -0.9, top, 0.9, top, 0.06))
     sag = 1.2 * (np.abs(u) / reach) * (1 - np.abs(u) / reach) * 4
     lines = np.abs(v - (tall - 0.6 - sag)) - 0.02
     lines = np.minimum(lines, np.abs(v - (tall - 1.4 - 0.8 * sag)) - 0.02)
@@ -1025,7 +1026,8 @@ def _visible_camera(radiance, night, generator):
     scale = max(radiance.shape[-2:]) / 160
     soft = gaussian_blur(radiance, 0.3 + 0.15 * scale)
     bright = (soft - 1).clamp(0, 6)  # light that strays in the lens, around lamps and windows
-    stray = _coarse_blur(bright, max(int(4 * scale), 2)) + 0.5 * _coarse_blur(bright, int(12 * scale))
+    near, far = max(int(4 * scale), 2), int(12 * scale)
+    stray = _coarse_blur(bright, near) + 0.5 * _coarse_blur(bright, far)
     signal = (soft + _uniform(count, 0.0, 0.35, generator) * stray).clamp_min(0)
     noise = _uniform(count, 0.0005, 0.003, generator) * torch.where(night, 2.5, 1.0)
     shot = (noise * signal + (noise * 0.35) ** 2).sqrt() * _noise_like(signal, generator) * 0.6
