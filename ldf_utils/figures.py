@@ -160,7 +160,7 @@ def clip_note(clip: Any) -> str:
     """The sentence for captions that says which CLIP measured what is shown.
 
     Args:
-        clip: a `ldf_utils.clip_space.ClipSpace`, or anything with ``name`` and ``stands_in``.
+        clip: a `ldf_utils.clip_space.ClipSpace`, or anything with ``name``, ``words`` and ``stands_in``.
     """
     if clip.stands_in:
         return (
@@ -174,14 +174,16 @@ def clip_banner(clip: Any) -> None:
     """Show, as a box in a notebook or a line in a terminal, which CLIP is in use.
 
     Args:
-        clip: a `ldf_utils.clip_space.ClipSpace`, or anything with ``name`` and ``stands_in``.
+        clip: a `ldf_utils.clip_space.ClipSpace`, or anything with ``name``, ``words`` and ``stands_in``.
     """
     if clip.stands_in:
         text = (
             "**A small embedded CLIP stands in for OpenAI's ViT-B/32.** It was trained on "
-            "generated scenes and knows only their words: infrared, visible, fused, people, "
-            "vehicles, day and night. The ideas carry over, the numbers do not. With a network, "
-            "set the environment variable `LDF_CLIP` to `openai` to see the original ones."
+            f"generated scenes and knows {len(clip.words or ())} words, for infrared and visible, "
+            "light, sharpness, noise, haze, contrast, detail, salient objects, artifacts, people, "
+            "vehicles, trees, buildings and places. The ideas carry over, the numbers do not. With "
+            "a network, set the environment variable `LDF_CLIP` to `openai` to see the original "
+            "ones."
         )
     else:
         text = f"**CLIP in use: {clip.name}** (frozen; nothing stands in for it)."

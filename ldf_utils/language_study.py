@@ -37,7 +37,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ldf_utils import direction, losses, mini_clip, networks, patches, training
+from ldf_utils import direction, lessons, losses, networks, patches, training
 from ldf_utils.clip_space import ClipSpace, load_clip
 from ldf_utils.files import write_json, write_rows, write_text
 from ldf_utils.fusing import fuse_tensors
@@ -247,7 +247,7 @@ def noise_passed(fused: torch.Tensor, sample: Sample, network: nn.Module) -> flo
 
 
 def _detail(fused: torch.Tensor, sample: Sample) -> float:
-    return 255 * mini_clip.measure(fused[None], sample.warm[None])["detail"].item()
+    return 255 * lessons.measure(fused[None], sample.warm[None])["detail"].item()
 
 
 def object_gaps(fused: torch.Tensor, sample: Sample) -> list[float]:
@@ -261,7 +261,7 @@ def object_gaps(fused: torch.Tensor, sample: Sample) -> list[float]:
         inside = (..., slice(box.ymin, box.ymax), slice(box.xmin, box.xmax))
         mask[inside] = sample.warm[inside]
         if (mask > 0.5).sum() >= 30:
-            gaps.append(mini_clip.measure(fused[None], mask[None])["gap"].item())
+            gaps.append(lessons.measure(fused[None], mask[None])["gap"].item())
     return gaps
 
 
@@ -272,7 +272,7 @@ def _gap(fused: torch.Tensor, sample: Sample) -> float:
 
 def _standing_out(fused: torch.Tensor, sample: Sample) -> float:
     gaps = object_gaps(fused, sample)
-    return sum(gap > mini_clip.SALIENT for gap in gaps) / len(gaps) if gaps else math.nan
+    return sum(gap > lessons.SALIENT for gap in gaps) / len(gaps) if gaps else math.nan
 
 
 def _texture_kept(fused: torch.Tensor, sample: Sample) -> float:

@@ -24,10 +24,11 @@ import torch
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from ldf_utils import attack, baselines, losses, mini_clip
+from ldf_utils import attack, baselines, losses
 from ldf_utils.clip_space import ClipSpace, load_clip
 from ldf_utils.files import atomic_path, write_json
 from ldf_utils.images import find_sets
+from ldf_utils.judging import attribute_scores
 from ldf_utils.language_study import Sample, real_samples, scene_samples, weights_digest
 from ldf_utils.patches import PatchSampler
 
@@ -189,7 +190,7 @@ def _judged(clip: ClipSpace, samples: Sequence[Sample], pictures: torch.Tensor) 
         entropy_threshold=None,
     )
     terms = examiner(pictures, *_stack(samples), torch.Generator().manual_seed(1)).terms
-    scores = mini_clip.attribute_scores(clip, clip.encode_image(pictures), "artifacts")
+    scores = attribute_scores(clip, clip.encode_image(pictures), "artifacts")
     return {
         "direction": terms["direction"].item(),
         "patch": terms["patch"].item(),

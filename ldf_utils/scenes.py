@@ -39,6 +39,7 @@ from ldf_utils.images import PairFolder, find_sets, luminance, write_image
 SETTINGS = ("street", "field", "harbor", "room")
 TIMES = ("day", "night")
 WEATHERS = ("clear", "haze", "smoke", "glare")
+LABELS = ("nothing", "person", "vehicle", "tree", "building")  # of the label map, by number
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class SceneBatch:
         infrared: ``(B, 1, H, W)`` in [0, 1].
         oracle: ``(B, 1, H, W)`` in [0, 1]: what a perfect fusion would show.
         salient: ``(B, 1, H, W)`` in [0, 1]: how much a pixel belongs to a warm object.
+        labels: ``(B, 1, H, W)`` uint8: what is seen there, a number of `LABELS`.
+        veil: ``(B, 1, H, W)`` in [0, 1]: share of the light that haze or smoke keeps from the
+            visible camera.
         boxes: people and vehicles of each scene.
         captions: one sentence a scene.
         attributes: the facts behind the caption.
@@ -70,6 +74,8 @@ class SceneBatch:
     infrared: torch.Tensor
     oracle: torch.Tensor
     salient: torch.Tensor
+    labels: torch.Tensor
+    veil: torch.Tensor
     boxes: list[list[Box]]
     captions: list[str]
     attributes: list[dict]
@@ -137,6 +143,8 @@ class _World:
     weather: str
     ambient: float  # air temperature, degrees Celsius
     camera: float  # height of the camera above the ground, metres
+    sun: tuple | None  # shadow of a metre: metres to the right, metres away; None without sun
+    leafy: float  # how bright leaves are: above 1 for cameras that see near infrared
     focal: float  # pixels
     horizon: float  # row of the horizon
     center: float  # column of the vanishing point
@@ -147,6 +155,7 @@ class _World:
     lateral: np.ndarray = None  # metres to the right of the camera
     shade: np.ndarray = None  # how much of the sky's and sun's light arrives
     salient: np.ndarray = None
+    labels: np.ndarray = None
     boxes: list = field(default_factory=list)
     lamps: list = field(default_factory=list)
     counts: dict = field(default_factory=dict)
@@ -180,8 +189,9 @@ class _World:
         )
 
     def paint(
-        self, rows, columns, alpha, reflectance, temperature, depth, emission=None, shade=None
-    ):
+        self, rows, columns, alpha, reflectance, temperature, depth, emission=None, shade=None,
+        label="nothing",
+    ):  # fmt: skip
         """Lay a surface over what is there; ``alpha`` is its coverage per pixel."""
         keep = 1 - alpha
         color = np.asarray(reflectance, dtype=np.float32)
@@ -203,6 +213,7 @@ class _World:
             view += alpha * shade
         view = self.salient[rows, columns]
         view *= keep
+        np.copyto(self.labels[rows, columns], LABELS.index(label), where=alpha > 0.5)
 
 
 def _cover(distance: np.ndarray, unit: float) -> np.ndarray:
@@ -256,8 +267,9 @@ def _planes(w: _World) -> None:
     w.depth = np.full(shape, far, np.float32)
     w.shade = np.ones(shape, np.float32)
     w.salient = np.zeros(shape, np.float32)
+    w.labels = np.zeros(shape, np.uint8)
 
-    def lay(mask, depth, color, temperature, shade):
+    def lay(mask, depth, color, temperature, shade, label="nothing"):
         """A plane where ``mask`` holds and it is nearer than what is there."""
         mask = mask & (depth < w.depth)
         for target, value in (
@@ -266,6 +278,7 @@ def _planes(w: _World) -> None:
             (w.temperature, temperature),
             (w.shade, shade),
             (w.emission, 0),
+            (w.labels, LABELS.index(label)),
         ):
             np.copyto(target, value, where=mask)
         return mask
@@ -285,13 +298,14 @@ def _planes(w: _World) -> None:
         tone, grain, kind = _earth(rng) + 0.25, 0.03, "patchy"
     else:
         mask = altitude < line
-        green = rng.uniform(0.05, 0.2)
+        green = rng.uniform(0.03, 0.18) * w.leafy
         tone = np.array([green * rng.uniform(0.5, 1.2), green, green * 0.5], np.float32)
         grain, kind = 0.5, "rough"
     noise = _patch(kind, shape, rng, zoom=2.0)
     color = np.clip(tone[:, None, None] * (1 + grain * noise), 0.01, 1)
-    warm = w.ambient + rng.uniform(-3, 2) + (0.12 if indoors else 0.5) * noise
-    lay(mask, np.full(shape, back, np.float32), color, warm, rng.uniform(0.6, 1.0))
+    warm = w.ambient + rng.uniform(-4, 4) + (0.12 if indoors else rng.uniform(0.3, 1.2)) * noise
+    label = "nothing" if indoors else "tree"
+    lay(mask, np.full(shape, back, np.float32), color, warm, rng.uniform(0.6, 1.0), label)
     # side walls
     if w.setting in ("street", "room"):
         for side in (-1, 1):
@@ -350,7 +364,8 @@ def _side_wall(w, lay, side, columns, rows, indoors, back):
         heat = np.where(pane, warmth + rng.uniform(-7, 5), heat)
     else:
         pane = np.zeros_like(mask)
-    laid = lay(mask, depth, np.clip(color, 0.02, 0.95), heat, rng.uniform(0.45, 1.0))
+    label = "nothing" if indoors else "building"
+    laid = lay(mask, depth, np.clip(color, 0.02, 0.95), heat, rng.uniform(0.45, 1.0), label)
     lit_share = rng.uniform(0.1, 0.5) if w.night else 0.0
     if lit_share and not indoors:
         index = (depth / pitch_z).astype(int) * 7 + (altitude / pitch_y).astype(int) * 13
@@ -370,7 +385,7 @@ def _ground(w, lay, depth, columns, mask):
     if w.setting == "field":
         green = rng.uniform(0.12, 0.34)
         tone = np.array([green * rng.uniform(0.7, 1.5), green, green * 0.45], np.float32)
-        tone = tone[:, None, None] * (1 + 0.28 * fine * fade + 0.2 * broad)
+        tone = w.leafy**0.5 * tone[:, None, None] * (1 + 0.28 * fine * fade + 0.2 * broad)
         wander = 1.2 * np.sin(depth / rng.uniform(4, 12) + rng.uniform(0, 6)) + rng.uniform(-3, 3)
         path = np.abs(x - wander) < rng.uniform(0.5, 1.6)
         if rng.random() < 0.7:
@@ -419,26 +434,28 @@ def _tree(w, x, depth):
     rows, columns, u, v, unit = board
     bark = np.array([0.16, 0.12, 0.09], np.float32) * rng.uniform(0.6, 1.4)
     trunk = _cover(_capsule(u, v, 0, 0, rng.normal(0, 0.2), tall * 0.6, 0.04 * tall / 2), unit)
-    w.paint(rows, columns, trunk, bark, w.ambient + rng.uniform(-1, 2), depth, shade=0.8)
+    w.paint(rows, columns, trunk, bark, w.ambient + rng.uniform(-1, 2), depth, shade=0.8,
+            label="tree")  # fmt: skip
     if bare:
         for _ in range(9):
             a, s = rng.uniform(0.3, 0.7) * tall, rng.normal(0, 0.8) * radius
             limb = _cover(_capsule(u, v, 0, a, s, a + rng.uniform(0.5, 2), 0.03), unit)
-            w.paint(rows, columns, limb, bark, w.ambient, depth, shade=0.8)
+            w.paint(rows, columns, limb, bark, w.ambient, depth, shade=0.8, label="tree")
         return
     shape = np.broadcast_shapes(u.shape, v.shape)
     zoom = max(unit * 30, 0.5)
     leaves = _patch("leaf", shape, rng, zoom=zoom)
     clumps = _patch("rough", shape, rng, zoom=zoom)
     crown = _ellipse(u, v, 0, tall * 0.68, radius, tall * 0.36)
-    edge = crown + 0.2 * radius * clumps + 0.04 * radius * leaves
+    edge = crown + 0.24 * radius * clumps + 0.03 * radius * leaves
     cover = _cover(edge, max(2 * unit, 0.15))
-    green = rng.uniform(0.08, 0.26)
+    green = rng.uniform(0.05, 0.22) * w.leafy
     tone = np.array([green * rng.uniform(0.5, 1.3), green, green * 0.4], np.float32)
-    light = 0.8 + 0.5 * (v / tall - 0.6) + 0.2 * clumps
-    color = np.clip(tone[:, None, None] * (light + 0.16 * leaves), 0.015, 0.6)
-    heat = w.ambient + rng.uniform(-2, 3) + 0.5 * clumps + 0.12 * leaves
-    w.paint(rows, columns, cover, color, heat, depth, shade=0.85)
+    light = 0.8 + 0.7 * (v / tall - 0.6) + 0.3 * clumps
+    color = np.clip(tone[:, None, None] * (light + 0.3 * leaves), 0.01, 0.7)
+    rough = rng.uniform(0.1, 0.9)
+    heat = w.ambient + rng.uniform(-3, 5) + rough * clumps + 0.5 * rough * leaves
+    w.paint(rows, columns, cover, color, heat, depth, shade=0.85, label="tree")
     w.counts["tree"] = w.counts.get("tree", 0) + 1
 
 
@@ -452,11 +469,12 @@ def _bush(w, x, depth):
     rows, columns, u, v, unit = board
     leaves = _patch("leaf", np.broadcast_shapes(u.shape, v.shape), rng, zoom=max(unit * 40, 0.5))
     edge = _ellipse(u, v, 0, tall * 0.4, wide, tall * 0.6) + 0.12 * tall * leaves
-    green = rng.uniform(0.06, 0.3)
+    green = rng.uniform(0.05, 0.26) * w.leafy
     tone = np.array([green * rng.uniform(0.5, 1.3), green, green * 0.4], np.float32)
     color = np.clip(tone[:, None, None] * (0.7 + 0.4 * v / tall + 0.25 * leaves), 0.015, 0.7)
-    heat = w.ambient + rng.uniform(-2, 2) + 0.25 * leaves
-    w.paint(rows, columns, _cover(edge, max(2 * unit, 0.08)), color, heat, depth, shade=0.85)
+    heat = w.ambient + rng.uniform(-2, 4) + rng.uniform(0.1, 0.6) * leaves
+    cover = _cover(edge, max(2 * unit, 0.08))
+    w.paint(rows, columns, cover, color, heat, depth, shade=0.85, label="tree")
 
 
 def _sign(w, x, depth):
@@ -476,6 +494,107 @@ def _sign(w, x, depth):
     color = np.where(marks, dark[:, None, None], np.float32(light))
     heat = w.ambient + rng.uniform(-2, 4)
     w.paint(rows, columns, plate, color, heat, depth, shade=rng.uniform(0.7, 1))
+
+
+def _house(w, x, depth):
+    """A house with a gabled roof, windows, a door and perhaps a chimney."""
+    rng = w.rng
+    half, wall = rng.uniform(2.5, 5.5), rng.uniform(2.4, 5.5)
+    rise = half * rng.uniform(0.45, 1.1)
+    board = w.window(x, depth, half * 1.15, wall + rise * 1.3)
+    if board is None:
+        return
+    rows, columns, u, v, unit = board
+    shape = np.broadcast_shapes(u.shape, v.shape)
+    grain = _patch("rough", shape, rng, zoom=max(unit * 40, 0.5))
+    tone = np.clip(_earth(rng, 0.05) * rng.uniform(0.6, 1.9), 0.05, 0.85)
+    warmth = w.ambient + rng.uniform(-2, 7)
+    front = np.maximum(np.abs(u) - half, v - wall) + 0 * v
+    gable = np.maximum(v - wall - rise * (1 - np.abs(u) / half), wall - v)
+    body = _cover(np.minimum(front, gable), unit)
+    boards = 1 - 0.25 * ((v / rng.uniform(0.2, 0.5) % 1) < 0.2) * (unit < 0.1)
+    color = np.clip(tone[:, None, None] * (boards + rng.uniform(0.04, 0.15) * grain), 0.02, 0.9)
+    built = dict(depth=depth, shade=rng.uniform(0.5, 1), label="building")
+    w.paint(rows, columns, body, color, warmth + 0.4 * grain, **built)
+    eaves = half * 1.12
+    slope = v - wall - rise * 1.02 * (1 - np.abs(u) / eaves)
+    roof = np.abs(slope) - 0.22 if rng.random() < 0.5 else np.maximum(slope, wall - v)
+    roof = _cover(np.maximum(roof, np.abs(u) - eaves), unit)
+    tiles = np.clip(_earth(rng, 0.05) * 0.7, 0.03, 0.5)[:, None, None] * (1 + 0.15 * grain)
+    w.paint(rows, columns, roof, tiles, w.ambient + rng.uniform(-9, 6), **built)
+    pitch = rng.uniform(1.6, 2.6)
+    pane = (np.abs((u / pitch) % 1 - 0.5) < 0.2) & (np.abs((v - 0.2) / 2.6 % 1 - 0.5) < 0.22)
+    pane = (pane & (np.abs(u) < half - 0.4) & (v < wall - 0.3) & (v > 0.7)).astype(np.float32)
+    glow = np.array([1.0, 0.82, 0.5]) * rng.uniform(0.15, 0.7) if rng.random() < 0.4 else None
+    glass = np.full(3, rng.uniform(0.02, 0.2))
+    heat = warmth + rng.uniform(-8, 7)
+    w.paint(rows, columns, pane, glass, heat, emission=glow if w.night else None, **built)
+    if rng.random() < 0.5:
+        stack = _cover(_rectangle(u, v, half * 0.4, wall + rise * 0.8, 0.3, rise * 0.35), unit)
+        w.paint(rows, columns, stack, tone * 0.7, w.ambient + rng.uniform(0, 18), **built)
+
+
+def _fence(w, x, depth):
+    """Posts with rails or wire mesh: thin things that stand before what lies behind."""
+    rng = w.rng
+    half, tall, pitch = rng.uniform(3, 9), rng.uniform(0.8, 2.2), rng.uniform(0.9, 2.2)
+    board = w.window(x, depth, half, tall)
+    if board is None:
+        return
+    rows, columns, u, v, unit = board
+    inside = (np.abs(u) < half) & (v < tall) & (v > 0)
+    posts = np.abs((u / pitch) % 1 - 0.5) * pitch - 0.05
+    rails = np.abs((v / (tall / 2.2)) % 1 - 0.5) * tall / 2.2 - rng.uniform(0.02, 0.06)
+    lines = np.minimum(posts, rails)
+    if rng.random() < 0.4 and unit < 0.08:
+        mesh = np.abs(((u + v) / 0.3) % 1 - 0.5) * 0.3 - 0.01
+        lines = np.minimum(np.minimum(lines, mesh), np.abs(((u - v) / 0.3) % 1 - 0.5) * 0.3 - 0.01)
+    tone = np.full(3, rng.uniform(0.08, 0.75))
+    w.paint(rows, columns, _cover(lines, unit) * inside, tone, w.ambient + rng.uniform(-4, 3),
+            depth, shade=rng.uniform(0.7, 1))  # fmt: skip
+
+
+def _pole(w, x, depth):
+    """A mast with wires that sag across the picture."""
+    rng = w.rng
+    tall, reach = rng.uniform(6, 10), rng.uniform(15, 40)
+    board = w.window(x, depth, reach, tall + 0.4, tall * rng.choice([0.0, 0.7]))
+    if board is None:
+        return
+    rows, columns, u, v, unit = board
+    top = tall - 0.6
+    bar = np.minimum(_capsule(u, v, 0, 0, 0, tall, 0.1), _capsule(u, v, -0.9, top, 0.9, top, 0.06))
+    sag = 1.2 * (np.abs(u) / reach) * (1 - np.abs(u) / reach) * 4
+    lines = np.abs(v - (tall - 0.6 - sag)) - 0.02
+    lines = np.minimum(lines, np.abs(v - (tall - 1.4 - 0.8 * sag)) - 0.02)
+    heat = w.ambient + rng.uniform(-3, 2)
+    dark = np.full(3, rng.uniform(0.03, 0.2))
+    w.paint(rows, columns, _cover(lines, max(unit, 0.03)) * 0.8, dark, heat, depth)
+    w.paint(rows, columns, _cover(bar, unit), dark * 1.5, heat, depth)
+
+
+def _shadow(w, x, depth, half, tall):
+    """Dark ground behind or before an object, where the sun shines."""
+    right, away = w.sun
+    x1, d1 = x + right * tall, depth + away * tall
+    far, near = max(depth, d1) + half, max(min(depth, d1) - half, 1.0)
+    top = int(w.horizon + w.focal * w.camera / far)
+    bottom = int(w.horizon + w.focal * w.camera / near) + 2
+    y0, y1 = max(top, 0), min(bottom, w.height)
+    edge0, edge1 = (min(x, x1) - half), (max(x, x1) + half)
+    at = [w.center + e * w.focal / d for e in (edge0, edge1) for d in (near, far)]
+    x0, x2 = max(int(min(at)), 0), min(int(max(at)) + 2, w.width)
+    if y0 >= y1 or x0 >= x2:
+        return
+    rows, columns = np.ogrid[y0:y1, x0:x2]
+    drop = np.maximum(rows - w.horizon, 0.5)
+    z = (w.focal * w.camera / drop).astype(np.float32)
+    u = ((columns - w.center) * z / w.focal).astype(np.float32)
+    cover = _cover(_capsule(u, z, x, depth, x1, d1, half), 0.15 + 2 * z / w.focal)
+    place = (slice(y0, y1), slice(x0, x2))
+    cover *= np.abs(w.depth[place] - z) < 0.05 * z + 0.1
+    w.shade[place] *= 1 - 0.72 * cover
+    w.temperature[place] -= 1.5 * cover
 
 
 def _lamp(w, x, depth):
@@ -515,9 +634,10 @@ def _crate(w, x, depth, half, tall, kind):
     grain = _patch("rough", np.broadcast_shapes(u.shape, v.shape), rng, zoom=max(unit * 40, 0.5))
     color = np.clip(tone[:, None, None] * (ridge + 0.1 * grain), 0.02, 0.9)
     heat = w.ambient + (rng.uniform(15, 28) if kind == "radiator" else rng.uniform(-3, 6))
-    w.paint(rows, columns, front, color, heat + 0.3 * grain, depth, shade=rng.uniform(0.5, 1))
+    built = dict(depth=depth, label="nothing" if kind == "radiator" or tall < 2 else "building")
+    w.paint(rows, columns, front, color, heat + 0.3 * grain, shade=rng.uniform(0.5, 1), **built)
     door = _cover(_rectangle(u, v, half * 0.3, tall * 0.4, half * 0.25, tall * 0.4), unit)
-    w.paint(rows, columns, door, tone * 0.6, heat + rng.uniform(-2, 3), depth, shade=0.7)
+    w.paint(rows, columns, door, tone * 0.6, heat + rng.uniform(-2, 3), shade=0.7, **built)
 
 
 def _person(w, x, depth):
@@ -555,7 +675,8 @@ def _person(w, x, depth):
         (head, face, skin),
     ):
         textured = np.clip(color[:, None, None] * (1 + fold), 0.01, 0.95)
-        w.paint(rows, columns, _cover(distance, unit), textured, heat + fold, depth, shade=0.9)
+        cover = _cover(distance, unit)
+        w.paint(rows, columns, cover, textured, heat + fold, depth, shade=0.9, label="person")
     whole = _cover(np.minimum(np.minimum(legs, torso), np.minimum(arms, head)), unit)
     w.salient[rows, columns] = np.maximum(before * (1 - whole), whole)
     _remember(w, "person", rows, columns, whole)
@@ -625,6 +746,7 @@ def _vehicle(w, x, depth):
     if w.night and running and not red and front_view:
         w.lamps.append((x, depth - 1.5, 0.6, 0.25, tint))
     whole = np.maximum(hull, _cover(wheels, unit))
+    np.copyto(w.labels[rows, columns], LABELS.index("vehicle"), where=whole > 0.5)
     heat = warm * whole if running else 0.15 * whole
     w.salient[rows, columns] = np.maximum(before * (1 - whole), heat)
     _remember(w, "vehicle", rows, columns, whole)
@@ -647,15 +769,20 @@ def _remember(w, label, rows, columns, whole):
 
 _CROWD = {  # how many of each thing a setting holds, at least and at most
     "street": dict(tree=(0, 4), lamp=(1, 4), crate=(0, 1), vehicle=(0, 4), person=(0, 4),
-                   bush=(0, 2), sign=(0, 3)),
+                   bush=(0, 2), sign=(0, 3), house=(0, 1), pole=(0, 1)),
     "field": dict(tree=(1, 6), lamp=(0, 1), crate=(0, 2), vehicle=(0, 2), person=(0, 4),
-                  bush=(0, 5), sign=(0, 1)),
+                  bush=(0, 5), sign=(0, 1), house=(0, 2), pole=(0, 1), fence=(0, 1)),
     "harbor": dict(tree=(0, 1), lamp=(1, 3), crate=(2, 5), vehicle=(0, 3), person=(0, 4),
-                   sign=(0, 2)),
+                   sign=(0, 2), fence=(0, 1)),
     "room": dict(lamp=(0, 1), crate=(1, 4), person=(0, 3), sign=(0, 2)),
 }  # fmt: skip
-_NEAREST = dict(tree=6, lamp=5, crate=8, vehicle=5, person=3.2, bush=4, sign=4)  # metres
-_DRAW = dict(tree=_tree, lamp=_lamp, person=_person, vehicle=_vehicle, bush=_bush, sign=_sign)
+_NEAREST = dict(tree=6, lamp=5, crate=8, vehicle=5, person=3.2, bush=4, sign=4, house=13, pole=9,
+                fence=4)  # metres  # fmt: skip
+_DRAW = dict(tree=_tree, lamp=_lamp, person=_person, vehicle=_vehicle, bush=_bush, sign=_sign,
+             house=_house, pole=_pole, fence=_fence)  # fmt: skip
+_SHADOWS = dict(tree=(1.6, 6.0), person=(0.25, 1.7), vehicle=(1.3, 1.2), bush=(0.7, 0.8),
+                sign=(0.25, 2.0), lamp=(0.08, 5.0), house=(4.0, 4.0), pole=(0.1, 7.0),
+                crate=(1.8, 2.4))  # half width and height, metres  # fmt: skip
 
 
 def _populate(w: _World) -> None:
@@ -665,6 +792,9 @@ def _populate(w: _World) -> None:
     for kind, (low, high) in _CROWD[w.setting].items():
         for _ in range(rng.integers(low, high + 1)):
             near = min(_NEAREST[kind], deepest - 2) * (0.8 + w.camera / 8)
+            if w.horizon < 0:  # seen from above: between the lower and the upper edge
+                near = w.camera * w.focal / (w.height - w.horizon)
+                deepest = w.camera * w.focal / (0.15 * w.height - w.horizon)
             depth = near * (max(deepest, near * 1.5) / near) ** rng.beta(1, 1.4)
             reach = 0.5 * w.width * depth / w.focal * 0.95
             x = rng.uniform(-reach, reach)
@@ -673,7 +803,14 @@ def _populate(w: _World) -> None:
             elif w.setting == "street" and kind == "vehicle":
                 x = rng.choice([-1, 1]) * rng.uniform(1.3, 4.2)
             things.append((depth, kind, x))
-    for depth, kind, x in sorted(things, reverse=True):
+    things.sort(reverse=True)
+    if w.sun is not None:
+        for depth, kind, x in things:
+            if kind in _SHADOWS:
+                _shadow(w, x, depth, *_SHADOWS[kind])
+    for depth, kind, x in things:
+        if kind == "house":
+            w.counts["building"] = w.counts.get("building", 0) + 1
         if kind == "crate":
             small = w.setting == "room"
             half, tall = (
@@ -712,11 +849,23 @@ def _illuminate(w: _World) -> np.ndarray:
     return light.astype(np.float32)
 
 
+def _load(w: _World) -> None:
+    """Dark surfaces are warmer in the sun, and shine differently without: the same edges in both.
+
+    So the infrared camera sees markings, bricks and bark too, in some scenes weakly, in some
+    strongly, in some reversed.
+    """
+    strength = w.rng.normal(0, 3.0) + (2.0 if w.sun else 0.0)
+    grey = w.reflectance.mean(axis=0)
+    w.temperature += strength * (0.25 - grey) * (1 - w.salient) * (w.depth < 390)
+
+
 def _one(rng: np.random.Generator, height: int, width: int, setting, time, weather):
     setting = setting or rng.choice(SETTINGS, p=[0.45, 0.25, 0.15, 0.15])
     time = time or rng.choice(TIMES, p=[0.5, 0.5])
     weather = weather or rng.choice(WEATHERS, p=[0.55, 0.17, 0.14, 0.14])
-    raised = setting != "room" and rng.random() < 0.3
+    raised = setting != "room" and rng.random() < 0.35
+    above = raised and rng.random() < 0.4  # a surveillance camera, without a horizon
     focal = max(height, width) * rng.uniform(0.8, 1.5)
     w = _World(
         rng,
@@ -733,14 +882,28 @@ def _one(rng: np.random.Generator, height: int, width: int, setting, time, weath
             else rng.uniform(4, 32)
         ),
         camera=float(rng.uniform(3.5, 7) if raised else rng.uniform(1.4, 2.2)),
+        sun=(rng.uniform(-1.5, 1.5), rng.uniform(-0.8, 1.5))
+        if time == "day" and setting != "room" and rng.random() < 0.6
+        else None,
+        leafy=float(rng.uniform(1.8, 3.5) if rng.random() < 0.15 else rng.uniform(0.7, 1.2)),
         focal=float(focal),
-        horizon=float(height * (rng.uniform(0.1, 0.35) if raised else rng.uniform(0.35, 0.55))),
+        horizon=float(
+            height
+            * (
+                rng.uniform(-0.5, -0.1)
+                if above
+                else rng.uniform(0.1, 0.35)
+                if raised
+                else rng.uniform(0.35, 0.55)
+            )
+        ),
         center=float(width * rng.uniform(0.35, 0.65)),
     )
     if setting == "room":
         w.camera = float(rng.uniform(1.3, 1.8))
     _planes(w)
     _populate(w)
+    _load(w)
     light = _illuminate(w)
     radiance = w.reflectance * light + w.emission
     clear = radiance
@@ -849,42 +1012,83 @@ def _uniform(count, low, high, generator):
     return low + (high - low) * torch.rand(count, 1, 1, 1, generator=generator)
 
 
+def _coarse_blur(image: torch.Tensor, times: int) -> torch.Tensor:
+    """A wide, cheap blur: reduced by a factor and enlarged again."""
+    height, width = image.shape[-2:]
+    small = F.avg_pool2d(image, times, ceil_mode=True)
+    small = F.avg_pool2d(F.pad(small, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    return F.interpolate(small, (height, width), mode="bilinear", align_corners=False)
+
+
 def _visible_camera(radiance, night, generator):
     """Exposure is applied already: optics, shot and read noise, then the camera's tone curve."""
     count = len(radiance)
     scale = max(radiance.shape[-2:]) / 160
     soft = gaussian_blur(radiance, 0.3 + 0.15 * scale)
-    signal = soft.clamp_min(0)
+    bright = (soft - 1).clamp(0, 6)  # light that strays in the lens, around lamps and windows
+    near, far = max(int(4 * scale), 2), int(12 * scale)
+    stray = _coarse_blur(bright, near) + 0.5 * _coarse_blur(bright, far)
+    signal = (soft + _uniform(count, 0.0, 0.35, generator) * stray).clamp_min(0)
     noise = _uniform(count, 0.0005, 0.003, generator) * torch.where(night, 2.5, 1.0)
     shot = (noise * signal + (noise * 0.35) ** 2).sqrt() * _noise_like(signal, generator) * 0.6
     linear = (signal + shot).clamp_min(0)
     compressed = linear * (1 + linear / 2.5) / (1 + linear)  # the shoulder of a film curve
-    return compressed.clamp(0, 1) ** (1 / 2.2)
+    image = compressed.clamp(0, 1) ** (1 / 2.2)
+    # some cameras are set to more contrast: an S around a middle grey
+    contrast, middle = _uniform(count, 0.0, 1.0, generator), _uniform(count, 0.35, 0.55, generator)
+    steep = torch.sigmoid((image - middle) * 7)
+    low, high = torch.sigmoid(-middle * 7), torch.sigmoid((1 - middle) * 7)
+    return image + contrast * ((steep - low) / (high - low) - image)
 
 
 def _infrared_camera(temperature, fade, generator):
-    """Blur, gain control in one of the ways real cameras do it, sensor noise."""
+    """Blur, gain control in one of the ways real cameras do it, sensor noise and faults."""
     count = len(temperature)
-    scale = max(temperature.shape[-2:]) / 160
+    height, width = temperature.shape[-2:]
+    scale = max(height, width) / 160
     soft = gaussian_blur(temperature, 0.75 * scale)
-    sharp = gaussian_blur(temperature, 0.4 * scale)
-    pick = torch.rand(count, 1, 1, 1, generator=generator)
-    image = torch.where(pick < 0.6, soft, sharp)
+    sharp = gaussian_blur(temperature, 0.35 * scale)
+
+    def share(limit):
+        return torch.rand(count, 1, 1, 1, generator=generator) < limit
+
+    image = torch.where(share(0.45), soft, sharp)
     mean = image.mean(dim=(-2, -1), keepdim=True)
     image = mean + (image - mean) * fade
     stretched = _normalize(image, 0.01, 0.995)
-    gain, offset = _uniform(count, 0.55, 0.95, generator), _uniform(count, 0.0, 0.3, generator)
+    gain, offset = _uniform(count, 0.55, 1.0, generator), _uniform(count, 0.0, 0.3, generator)
     plain = stretched * gain + offset * (1 - gain)
     # cameras for night driving: all but the hot things near black
-    dark = stretched.clamp(0, 1.2) ** _uniform(count, 1.5, 3.0, generator) * gain
+    dark = stretched.clamp(0, 1.2) ** _uniform(count, 1.2, 4.0, generator)
+    dark = dark * _uniform(count, 0.35, 1.0, generator)
     # cameras that enhance detail: local contrast on top
     wide = gaussian_blur(stretched, 3.0 * scale)
-    crisp = wide * 0.75 + 0.12 + (stretched - wide) * _uniform(count, 1.2, 2.6, generator)
+    crisp = wide * 0.75 + 0.12 + (stretched - wide) * _uniform(count, 1.2, 3.5, generator)
+    # cameras that spread the common temperatures over the whole scale
+    centered = image - image.mean(dim=(-2, -1), keepdim=True)
+    spread = torch.sigmoid(
+        centered / centered.std(dim=(-2, -1), keepdim=True).clamp_min(1e-3)
+        * _uniform(count, 1.0, 3.0, generator)
+        + _uniform(count, -0.8, 0.8, generator)
+    )  # fmt: skip
+    fine = spread - gaussian_blur(spread, 1.2 * scale)
+    spread = spread + _uniform(count, 0.0, 1.5, generator) * fine
     style = torch.rand(count, 1, 1, 1, generator=generator)
-    image = torch.where(style < 0.4, plain, torch.where(style < 0.65, dark, crisp))
-    grain = _uniform(count, 0.004, 0.02, generator)
-    stripes = torch.randn(count, 1, 1, image.shape[-1], generator=generator) * grain * 0.5
-    return (image + grain * _noise_like(image, generator) + stripes).clamp(0, 1)
+    image = torch.where(style < 0.25, plain, torch.where(style < 0.45, dark, crisp))
+    image = torch.where(style > 0.72, spread, image)
+    image = torch.where(share(0.06), 0.95 - 0.9 * image.clamp(0, 1), image)  # hot is black
+    grain = _uniform(count, 0.002, 0.02, generator)
+    column = torch.randn(count, 1, 1, width, generator=generator)
+    row = torch.randn(count, 1, height, 1, generator=generator) * share(0.3)
+    image = image + grain * _noise_like(image, generator) + 0.5 * grain * (column + row)
+    shading = _ramp(height)[:, None] ** 2 + _ramp(width) ** 2  # a lens that is warm itself
+    image = image + _uniform(count, -0.12, 0.12, generator) * share(0.3) * shading
+    dead = torch.rand(image.shape, generator=generator) < 0.0004 * share(0.1)
+    return torch.where(dead, (image > 0.5).float() * -1 + 1, image).clamp(0, 1)
+
+
+def _ramp(length: int) -> torch.Tensor:
+    return torch.linspace(-1, 1, length)
 
 
 def _oracle(clear, through, temperature, salient, lift):
@@ -967,6 +1171,8 @@ def render(
             stack([p[2] for p in parts]), stack([p[3] for p in parts]), temperature, salient, lift
         ),
         salient=salient,
+        labels=torch.from_numpy(np.stack([w.labels for w in worlds]))[:, None],
+        veil=1 - stack([p[3] for p in parts]),
         boxes=[w.boxes for w in worlds],
         captions=[caption(p[6]) for p in parts],
         attributes=[p[6] for p in parts],

@@ -31,3 +31,22 @@ def real_data_dir(shared_dir) -> Path:
 def generator() -> torch.Generator:
     """A seeded source of randomness."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def lesson_scenes():
+    """Scenes as the embedded CLIP learns from them: 40 small ones, 12 parts of large ones."""
+    from ldf_utils import lessons
+
+    threads = torch.get_num_threads()
+    parts = [lessons._render_chunk((77, 0, 40, 128)), lessons._render_chunk((78, 0, 4, 256))]
+    torch.set_num_threads(threads)
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+@pytest.fixture(scope="session")
+def lesson(lesson_scenes):
+    """Pictures of all of `lesson_scenes`, and the truth about each."""
+    from ldf_utils import lessons
+
+    return lessons.make_batch(lesson_scenes, torch.arange(52), torch.Generator().manual_seed(0))

@@ -271,7 +271,7 @@ def test_use_style_sets_grey_safe_lines():
 
 
 def test_clip_note_and_banner_name_the_stand_in(shown):
-    small = SimpleNamespace(name="mini", stands_in=True)
+    small = SimpleNamespace(name="mini", words=frozenset({"dark"}), stands_in=True)
     large = SimpleNamespace(name="ViT-B-32-quickgelu", stands_in=False)
     assert "stands in" in figures.clip_note(small)
     assert "stands in" not in figures.clip_note(large)
@@ -279,6 +279,7 @@ def test_clip_note_and_banner_name_the_stand_in(shown):
     figures.clip_banner(small)
     figures.clip_banner(large)
     assert shown[0][0]["text/markdown"].startswith("> **A small embedded CLIP stands in")
+    assert "knows 1 words" in shown[0][0]["text/markdown"]
     assert "nothing stands in" in shown[1][0]["text/markdown"]
 
 

@@ -7,6 +7,7 @@ python -m tools.shipped_network card [--data DIR]  # figures on held-out scenes 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 import time
@@ -38,7 +39,7 @@ CONFIG = TrainConfig(
     weight_perceptual=200.0,  # the small judge is easily pleased; this holds it to the scene
     clip="mini",
 )
-METRICS = ("EN", "SD", "SF", "AG", "MI", "SCD", "SSIM")
+METRICS = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM")
 
 
 def scene_pairs(count: int, seed: int, size: tuple[int, int] = SIZE) -> list[Pair]:
@@ -77,33 +78,72 @@ def train(config: TrainConfig = CONFIG, folder: Path = FOLDER) -> Path:
 
 
 def measure(data_dir: str | None) -> dict[str, dict[str, dict[str, float]]]:
-    """Means of the shipped network and of averaging, per set.
+    """Means and mean ranks of the shipped network and of the classical rules, per set.
 
     Args:
         data_dir: a folder of real sets, or None for held-out scenes only.
 
     Returns:
-        Set to method to metric to mean, with the number of pairs as metric ``pairs``.
+        Set to method to metric to mean, with the number of pairs as ``pairs`` and the mean rank
+        among the methods of the set, over all metrics, as ``rank``.
     """
     network = load_network("shipped")
-    fusers = {
-        "average": lambda pair: baselines.average(pair.infrared[None], pair.luminance[None])[0],
-        "shipped": lambda pair: fuse_tensors(network, pair.infrared[None], pair.luminance[None])[0],
-    }
+
+    def by_rule(rule):
+        return lambda pair: rule(pair.infrared[None], pair.luminance[None])[0]
+
+    fusers = {name: by_rule(rule) for name, rule in baselines.RULES.items()}
+    fusers["shipped"] = lambda pair: fuse_tensors(
+        network, pair.infrared[None], pair.luminance[None]
+    )[0]
     sets = {"held-out scenes": write_set("runs/shipped/held_out", 40, SIZE, HELD_OUT_SEED)}
     sets.update(find_sets(data_dir) if data_dir else {})
     table: dict[str, dict[str, dict[str, float]]] = {}
     for name, pairs in sets.items():
-        known = [method for method in pairs.fused_methods() if method == "oracle"]
-        rows = evaluation.evaluate_set(pairs, methods=known, metrics=METRICS, extra=fusers)
+        rows = evaluation.evaluate_set(pairs, methods=[], metrics=METRICS, extra=fusers, jobs=2)
+        ranks = evaluation.mean_ranks(rows)
         table[name] = {
-            row["method"]: {"pairs": len(pairs), **{m: round(row[m], 4) for m in METRICS}}
+            row["method"]: {
+                "pairs": len(pairs), "rank": round(ranks[row["method"]], 2),
+                **{m: round(row[m], 4) for m in METRICS},
+            }
             for row in evaluation.mean_rows(rows)
-        }
+        }  # fmt: skip
     return table
 
 
-def card(record: Mapping[str, Any], table: Mapping[str, Any], size: int) -> str:
+def among_rivals(rows: Mapping[str, Mapping[str, float]], path: str) -> dict[str, dict[str, float]]:
+    """Published means of other methods on the same pairs, together with ours, ranked anew.
+
+    Args:
+        rows: method to metric to mean, one set of `measure`.
+        path: a CSV file with a column ``method`` and one column for each of `METRICS`.
+
+    Returns:
+        Method to metric to mean and ``rank``, best first.
+
+    Raises:
+        ValueError: if the file lacks a column.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        published = list(csv.DictReader(file))
+    lacking = {"method", *METRICS} - set(published[0] if published else ())
+    if lacking:
+        raise ValueError(f"{path}: no column {', '.join(sorted(lacking))}; expected {METRICS}")
+    means = {row["method"]: {m: float(row[m]) for m in METRICS} for row in published}
+    means |= {name: {m: row[m] for m in METRICS} for name, row in rows.items()}
+    ranks = evaluation.mean_ranks(
+        [{"method": name, "image": "mean", **row} for name, row in means.items()]
+    )
+    return {name: {"rank": round(ranks[name], 2), **means[name]} for name in ranks}
+
+
+def card(
+    record: Mapping[str, Any],
+    table: Mapping[str, Any],
+    size: int,
+    rivals: Mapping[str, Mapping[str, float]] | None = None,
+) -> str:
     """The model card as Markdown."""
     config = record["config"]
     lines = [
@@ -126,16 +166,29 @@ def card(record: Mapping[str, Any], table: Mapping[str, Any], size: int) -> str:
         f"({config['perceptual']}) |",
         f"| made by | `{record['command']}` (torch {record['torch']}) |",
         "",
-        "Means over each set, luminance rounded to 0..255, MI in nats. Made by "
-        "`python -m tools.shipped_network card --data DIR`.",
+        "Means over each set, luminance rounded to 0..255, MI in nats, against the classical rules "
+        "of `ldf_utils.baselines`. Rank: mean over the nine metrics, among the methods of the set; "
+        "1 is best. Made by `python -m tools.shipped_network card --data DIR --rivals FILE`.",
         "",
-        "| set | pairs | method | " + " | ".join(METRICS) + " |",
-        "|---" * (3 + len(METRICS)) + "|",
+        "| set | pairs | method | rank | " + " | ".join(METRICS) + " |",
+        "|---" * (4 + len(METRICS)) + "|",
     ]
     for name, methods in table.items():
-        for method, row in methods.items():
+        for method, row in sorted(methods.items(), key=lambda item: item[1]["rank"]):
             cells = " | ".join(f"{row[m]:.3f}" for m in METRICS)
-            lines.append(f"| {name} | {row['pairs']} | {method} | {cells} |")
+            lines.append(f"| {name} | {row['pairs']} | {method} | {row['rank']:.2f} | {cells} |")
+    if rivals:
+        lines += [
+            "",
+            "TNO, pairs 01 to 21, among published methods (their true values, measured with the "
+            "same definitions):",
+            "",
+            "| method | rank | " + " | ".join(METRICS) + " |",
+            "|---" * (2 + len(METRICS)) + "|",
+        ]
+        for method, row in rivals.items():
+            cells = " | ".join(f"{row[m]:.3f}" for m in METRICS)
+            lines.append(f"| {method} | {row['rank']:.2f} | {cells} |")
     lines += [
         "",
         "Limits: trained on generated scenes, under a small judge. Contrast and activity rise; "
@@ -153,6 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("train", help="train and write the weights")
     writing = commands.add_parser("card", help="measure and write the card")
     writing.add_argument("--data", help="folder of real sets, each with ir/ and vi/")
+    writing.add_argument("--rivals", help="CSV of published means on the set TNO")
     args = parser.parse_args(argv)
     try:
         if args.command == "train":
@@ -160,7 +214,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             record = json.loads((FOLDER / RECORD).read_text(encoding="utf-8"))
             size = (FOLDER / WEIGHTS).stat().st_size
-            write_text(FOLDER / CARD, card(record, measure(args.data), size))
+            table = measure(args.data)
+            if args.rivals and "TNO" not in table:
+                raise ValueError(f"--rivals: no set TNO in {args.data}; the values are of that set")
+            rivals = among_rivals(table["TNO"], args.rivals) if args.rivals else None
+            write_text(FOLDER / CARD, card(record, table, size, rivals))
             print(f"card in {CARD}")
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)

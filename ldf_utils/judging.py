@@ -1,0 +1,456 @@
+"""Judging a critic: what does a CLIP know of generated scenes, and of real pairs?
+
+Everything here is zero-shot: a picture is compared with sentences, nothing is fitted. The results
+go into the model card of the embedded CLIP, see `ldf_utils.mini_clip`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from ldf_utils.attack import optimised_negatives
+from ldf_utils.attributes import ATTRIBUTES, INDEX, prompts_for
+from ldf_utils.clip_space import MINI_FOLDER, PROMPTS, VOCABULARY, ClipSpace
+from ldf_utils.degradations import degrade
+from ldf_utils.direction import TextDirections, direction_cosines, text_directions
+from ldf_utils.files import write_text
+from ldf_utils.images import Pair, find_sets, luminance, read_image
+from ldf_utils.lessons import load_scenes, make_batch
+from ldf_utils.networks import load_network
+
+
+def attribute_scores(clip: ClipSpace, images: torch.Tensor, name: str) -> torch.Tensor:
+    """How much an attribute holds: mean cosine to its sentences minus that to their denials.
+
+    Args:
+        clip: the model.
+        images: embeddings, ``(N, D)``.
+        name: of the attribute.
+
+    Returns:
+        ``(N,)``; above 0 means "true" where the attribute can be denied.
+    """
+    yes, no = prompts_for(name)
+    score = (images @ clip.encode_text(yes).T).mean(1)
+    return score - (images @ clip.encode_text(no).T).mean(1) if no else score
+
+
+def area_under_curve(positive: torch.Tensor, negative: torch.Tensor) -> float:
+    """Probability that a positive scores above a negative; a tie counts half."""
+    higher = (positive[:, None] > negative[None]).float()
+    return float((higher + 0.5 * (positive[:, None] == negative[None])).mean())
+
+
+def _scene_losses(clip: ClipSpace, scenes: dict[str, torch.Tensor]) -> list[dict[str, float]]:
+    directions = text_directions(clip)
+    views = {k: scenes[k][:, None].float() / 255 for k in ("infrared", "visible", "oracle")}
+    views["average"] = (views["infrared"] + views["visible"]) / 2
+    views["maximum"] = torch.maximum(views["infrared"], views["visible"])
+    seen = {k: torch.cat([clip.encode_image(p) for p in v.split(64)]) for k, v in views.items()}
+    infrared, visible = seen.pop("infrared"), seen.pop("visible")
+    rows = {
+        k: 1 - torch.stack(direction_cosines(e, infrared, visible, directions)).mean(0)
+        for k, e in seen.items()
+    }
+    return [{k: float(v[i]) for k, v in rows.items()} for i in range(len(infrared))]
+
+
+@torch.no_grad()
+def evaluate_scenes(clip: ClipSpace, count: int = 400, seed: int = 90_000) -> dict:
+    """Accuracies on scenes that the training never saw.
+
+    Args:
+        clip: the model.
+        count: scenes; each gives seven pictures.
+        seed: of the worlds; training uses other seeds.
+
+    Returns:
+        For each attribute the numbers of true and false pictures, the area under the curve, and
+        where it can be denied the balanced accuracy at threshold 0; and the area under the curve
+        of the target sentence.
+    """
+    scenes = load_scenes(count, seed)
+    generator = torch.Generator().manual_seed(seed)
+    images, truths = [], []
+    for index in torch.arange(len(scenes["night"])).split(25):
+        made, truth = make_batch(scenes, index, generator)
+        images.append(clip.encode_image(made.flatten(0, 1)))
+        truths.append(truth.flatten(0, 1))
+    images, truth = torch.cat(images), torch.cat(truths)
+    table = {}
+    for attribute in ATTRIBUTES:
+        score = attribute_scores(clip, images, attribute.name)
+        fact = truth[:, INDEX[attribute.name]]
+        positive, negative = score[fact > 0], score[fact < 0]
+        row = {"true": len(positive), "false": len(negative)}
+        row["auc"] = round(area_under_curve(positive, negative), 4)
+        if prompts_for(attribute.name)[1]:
+            hits = (positive > 0).float().mean() + (negative < 0).float().mean()
+            row["balanced_accuracy"] = round(float(hits / 2), 4)
+        table[attribute.name] = row
+    wanted = truth[:, [INDEX["clear"], INDEX["detailed"], INDEX["salient"]]]
+    cosine = images @ clip.encode_text(PROMPTS.fused)[0]
+    good, bad = cosine[(wanted > 0).all(1)], cosine[(wanted < 0).any(1)]
+    return {
+        "pictures": len(images),
+        "direction_loss": _order(_scene_losses(clip, scenes)),
+        "attributes": table,
+        "target_sentence": {
+            "sentence": PROMPTS.fused, "true": len(good), "false": len(bad),
+            "auc": round(area_under_curve(good, bad), 4),
+        },
+    }  # fmt: skip
+
+
+def bootstrap(values: torch.Tensor, rounds: int = 2000, seed: int = 0) -> dict[str, float]:
+    """Mean over pairs with a 95 % confidence interval (Efron, doi:10.1214/aos/1176344552).
+
+    Args:
+        values: ``(N,)`` or ``(N, K)``, one row a pair; the K values of a pair stay together.
+        rounds: resamples.
+        seed: of the resamples.
+
+    Returns:
+        ``mean``, ``low``, ``high``, rounded to four digits.
+    """
+    rows = values.float().view(len(values), -1).mean(1)
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.randint(len(rows), (rounds, len(rows)), generator=generator)
+    low, high = torch.quantile(rows[index].mean(1), torch.tensor([0.025, 0.975])).tolist()
+    return {"mean": round(float(rows.mean()), 4), "low": round(low, 4), "high": round(high, 4)}
+
+
+SIGNS = {  # what a degradation makes of an attribute
+    "blurry": ("sharp", -1), "noisy": ("noisy", 1), "dark": ("dark", 1), "hazy": ("hazy", 1),
+    "pale": ("contrast", -1), "overexposed": ("overexposed", 1),
+}  # fmt: skip
+
+
+def _close_up(picture: torch.Tensor, side: int = 256, small: int = 128) -> torch.Tensor:
+    """The middle of a picture, at most 256 pixels wide, at 128 pixels: ``(1, 1, 128, 128)``."""
+    height, width = picture.shape[-2:]
+    side = min(side, height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    middle = picture[None, :, top : top + side, left : left + side]
+    return F.interpolate(middle, (small, small), mode="area")
+
+
+def _judge_copies(clip: ClipSpace, pair: Pair, generator: torch.Generator) -> dict:
+    """For each degradation: does the true sentence fit the spoiled copy better than the original?
+
+    The second number is stricter: on the copy alone, the true sentence beats its denial.
+    """
+    originals = torch.cat([_close_up(pair.infrared), _close_up(pair.luminance)])
+    before = clip.encode_image(originals)
+    found = {}
+    for kind, (name, sign) in SIGNS.items():
+        copies = degrade(originals, kind, generator)
+        old = sign * attribute_scores(clip, before, name)
+        new = sign * attribute_scores(clip, clip.encode_image(copies), name)
+        found[kind] = ((new > old).float().mean(), (new > 0).float().mean())
+    return found
+
+
+def _crops(pictures: dict[str, torch.Tensor], generator: torch.Generator, count=4, side=128):
+    """The same native crops of several pictures of one size, each ``(count, 1, side, side)``."""
+    height, width = next(iter(pictures.values())).shape[-2:]
+    side = min(side, height, width)
+    top = torch.randint(height - side + 1, (count,), generator=generator).tolist()
+    left = torch.randint(width - side + 1, (count,), generator=generator).tolist()
+    places = list(zip(top, left, strict=True))
+    return {
+        name: torch.stack([p[:, y : y + side, x : x + side] for y, x in places])
+        for name, p in pictures.items()
+    }
+
+
+def direction_loss_of(
+    clip: ClipSpace,
+    pictures: dict[str, torch.Tensor],
+    directions: TextDirections,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Mean L_dir of fused pictures, on native crops of 128 pixels (arXiv:2402.16267, global term).
+
+    Args:
+        clip: the judge.
+        pictures: ``infrared``, ``visible`` and fused ones by method, each ``(1, H, W)`` in [0, 1].
+        directions: from `ldf_utils.direction.text_directions`.
+        generator: draws the crops.
+
+    Returns:
+        Method to its mean loss in [0, 2]; 0 means: just where the words point.
+    """
+    seen = {name: clip.encode_image(c) for name, c in _crops(pictures, generator).items()}
+    infrared, visible = seen.pop("infrared"), seen.pop("visible")
+    return {
+        name: float(1 - torch.stack(direction_cosines(e, infrared, visible, directions)).mean())
+        for name, e in seen.items()
+    }
+
+
+def _order(losses: list[dict[str, float]]) -> dict:
+    """Mean loss of each method over the pairs that have it, best first."""
+    names = {name for row in losses for name in row}
+    table = {n: bootstrap(torch.tensor([row[n] for row in losses if n in row])) for n in names}
+    return dict(sorted(table.items(), key=lambda item: item[1]["mean"]))
+
+
+@torch.no_grad()
+def evaluate_real(
+    clip: ClipSpace, data_dir: str | os.PathLike, lite: str | os.PathLike | None = None
+) -> dict:
+    """Accuracies on real pairs, none of which was trained on; 95 % intervals over the pairs.
+
+    Args:
+        clip: the model.
+        data_dir: a folder of sets as in `ldf_utils.images.find_sets`.
+        lite: weights of LD-Lite, the authors' small network; it then takes part in the order of
+            L_dir.
+
+    Returns:
+        Per set: ``infrared_or_visible``, balanced accuracy at threshold 0, of the mean over all
+        sentences and (``paper_sentences``) of the two of the paper alone; the share of pairs where
+        the infrared picture scores higher; per degradation the share of pictures where the true
+        sentence fits the spoiled copy better than the original, and where it beats its denial on
+        the copy; per published method the share of results that are nearer to the target sentence
+        than the average of the sources; and the mean L_dir of each method on native crops.
+    """
+    prompts = clip.encode_text(list(PROMPTS))  # visible, infrared, fused
+    directions = text_directions(clip)
+    network = load_network(lite) if lite else None
+    report = {}
+    for name, pairs in find_sets(data_dir).items():
+        generator = torch.Generator().manual_seed(len(pairs))
+        ensemble, paper, copies, losses, methods = [], [], [], [], {}
+        for pair in tqdm(pairs, desc=f"evaluating {name}", leave=False):
+            infrared, visible = pair.infrared, pair.luminance
+            both = clip.encode_image(torch.stack([infrared, visible]))
+            ensemble.append(attribute_scores(clip, both, "infrared"))
+            paper.append(both @ (prompts[1] - prompts[0]))
+            copies.append(_judge_copies(clip, pair, generator))
+            fused = {"average": (infrared + visible) / 2,
+                     "maximum": torch.maximum(infrared, visible)}  # fmt: skip
+            if network is not None:
+                fused["LD-Lite network"] = network(infrared[None], visible[None])[0]
+            near = clip.encode_image(fused["average"][None])[0] @ prompts[2]
+            for method in pairs.fused_methods():
+                path = pairs.fused_path(method, pair.name)
+                if path is not None:
+                    fused[method] = luminance(read_image(path))
+                    cosine = clip.encode_image(fused[method][None])[0] @ prompts[2]
+                    methods.setdefault(method, []).append(float(cosine > near))
+            sources = {"infrared": infrared, "visible": visible}
+            losses.append(direction_loss_of(clip, sources | fused, directions, generator))
+        report[name] = {"pairs": len(pairs)}
+        for key, scores in (("infrared_or_visible", torch.stack(ensemble)),
+                            ("paper_sentences", torch.stack(paper))):  # fmt: skip
+            right = torch.stack([scores[:, 0] > 0, scores[:, 1] < 0], 1)
+            report[name][key] = {"balanced_accuracy": bootstrap(right)["mean"], **bootstrap(right)}
+            higher = bootstrap(scores[:, 0] > scores[:, 1])
+            report[name][key]["infrared_scores_higher"] = higher
+        report[name]["true_sentence_preferred"] = {
+            kind: {
+                "to_the_original": bootstrap(torch.stack([c[kind][0] for c in copies])),
+                "to_its_denial": bootstrap(torch.stack([c[kind][1] for c in copies])),
+            }
+            for kind in SIGNS
+        }
+        report[name]["nearer_to_target_than_average"] = {
+            method: {"pairs": len(rows), **bootstrap(torch.tensor(rows))}
+            for method, rows in methods.items()
+        }
+        report[name]["direction_loss"] = _order(losses)
+    return report
+
+
+@torch.no_grad()
+def evaluate_attack(clip: ClipSpace, count: int = 16, steps: int = 300, seed: int = 90_500) -> dict:
+    """What is left of a picture after it was optimized to please the model.
+
+    Args:
+        clip: the model.
+        count: pairs; half of them by free pixels, half by a free decoder.
+        steps: of the optimization.
+        seed: of the pairs.
+
+    Returns:
+        Mean score of *artifacts* (`attribute_scores`) of averages, oracles and optimized pictures,
+        and the share of optimized pictures that count as artifacts (score above 0).
+    """
+    scenes = load_scenes(count, seed)
+    scenes = {name: value[:count] for name, value in scenes.items()}
+    generator = torch.Generator().manual_seed(seed)
+    with torch.enable_grad():
+        made = optimised_negatives(clip, scenes, steps, generator)
+    infrared, visible = scenes["infrared"] / 255, scenes["visible"] / 255
+    pictures = {"average": (infrared + visible) / 2, "oracle": scenes["oracle"] / 255,
+                "optimized": made / 255}  # fmt: skip
+    scores = {
+        name: attribute_scores(clip, clip.encode_image(p[:, None]), "artifacts")
+        for name, p in pictures.items()
+    }
+    return {
+        "steps": steps,
+        "artifacts_score": {name: round(float(s.mean()), 4) for name, s in scores.items()},
+        "called_artifacts": {name: round(float((s > 0).float().mean()), 4)
+                             for name, s in scores.items()},
+    }  # fmt: skip
+
+
+def _percent(row: dict) -> str:
+    """A share with its interval, for a table."""
+    return f"{row['mean']:.0%} ({row['low']:.0%} to {row['high']:.0%})"
+
+
+def _table(head: list[str], rows: list[list]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows] + [""]
+
+
+def _scene_lines(scenes: dict) -> list[str]:
+    rows = []
+    for name, row in scenes["attributes"].items():
+        accuracy = row.get("balanced_accuracy")
+        shown = f"{accuracy:.3f}" if accuracy is not None else "no words of denial"
+        rows.append([name, f"{row['true']} / {row['false']}", shown, f"{row['auc']:.3f}"])
+    target = scenes["target_sentence"]
+    order = ", ".join(f"{m} {r['mean']:.2f}" for m, r in scenes["direction_loss"].items())
+    return [
+        "## Held-out scenes",
+        "",
+        f"{scenes['pictures']} pictures of scenes that the training never saw, nearly half of them "
+        "spoiled on purpose, sources disguised as in training. Zero-shot: mean cosine to the "
+        "sentences that assert an attribute, minus mean cosine to those that deny it; threshold 0.",
+        "",
+        *_table(["attribute", "true / false", "balanced accuracy", "area under curve"], rows),
+        f'Target sentence, "{target["sentence"]}": area under curve {target["auc"]:.3f} '
+        f"({target['true']} pictures of which all of it is true, {target['false']} of which some "
+        "of it is false).",
+        "",
+        f"Mean L_dir (0: just where the words point): {order}.",
+        "",
+    ]
+
+
+def _real_lines(real: dict) -> list[str]:
+    lines = [
+        "## Real pairs, never trained on",
+        "",
+        "With 95 % bootstrap intervals over the pairs of a set. Infrared or visible: balanced "
+        "accuracy at threshold 0, whole pictures; first with the mean over all sentences, then "
+        "with the two of the paper alone; then the share of pairs where the infrared picture "
+        "scores higher.",
+        "",
+    ]
+    rows = [
+        [name, row["pairs"], _percent(row["infrared_or_visible"]), _percent(row["paper_sentences"]),
+         _percent(row["infrared_or_visible"]["infrared_scores_higher"])]
+        for name, row in real.items()
+    ]  # fmt: skip
+    lines += _table(["set", "pairs", "all sentences", "paper's two", "infrared higher"], rows)
+    lines += [
+        "A real picture and its spoiled copy (both sources, the middle of the picture at 128 "
+        "pixels): share where the true sentence fits the copy better than the original, and, in "
+        "brackets, where on the copy alone it beats its denial.",
+        "",
+    ]
+    rows = [
+        [name, *(f"{r['to_the_original']['mean']:.0%} ({r['to_its_denial']['mean']:.0%})"
+                 for r in row["true_sentence_preferred"].values())]
+        for name, row in real.items()
+    ]  # fmt: skip
+    lines += _table(["set", *SIGNS], rows)
+    rows = [
+        [name, method, found["pairs"], _percent(found)]
+        for name, row in real.items()
+        for method, found in row["nearer_to_target_than_average"].items()
+    ]
+    lines += ["Published results nearer to the target sentence than the average of the sources:"]
+    lines += ["", *_table(["set", "method", "pairs", "share"], rows)]
+    rows = [
+        [name, ", ".join(f"{m} {r['mean']:.2f}" for m, r in row["direction_loss"].items())]
+        for name, row in real.items()
+    ]
+    lines += ["Mean L_dir on native crops of 128 pixels, best first:", ""]
+    return lines + _table(["set", "mean L_dir"], rows)
+
+
+def write_card(folder: Path = MINI_FOLDER) -> Path:
+    """Write the model card, ``README.md`` beside the weights, from what was recorded.
+
+    Args:
+        folder: holds ``training.json`` and ``evaluation.json``.
+
+    Returns:
+        The path of the card.
+
+    Raises:
+        FileNotFoundError: if one of the two records is missing.
+    """
+    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    words = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))["words"]
+    size = (folder / "open_clip_model.safetensors").stat().st_size / 1e6
+    config = training["config"]
+    lines = [
+        "# The embedded mini CLIP",
+        "",
+        "A small open_clip model that stands in for OpenAI's ViT-B/32 where there is no network.",
+        "It is an attribute critic for infrared, visible and fused pictures, not a general model.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| parameters | {training['parameters']:,} ({size:.1f} MB in float16) |",
+        "| image tower | ModifiedResNet, 96 x 96 pixels |",
+        f"| text tower | 2 layers, {len(words)} words |",
+        f"| data | {config['scenes']} pictures of `ldf_utils.scenes`, no real picture |",
+        f"| training | {config['steps']} steps of {7 * config['groups']} pictures, "
+        f"{training['minutes']} minutes on {training['threads']} CPU cores |",
+        f"| adversaries | {len(config['attacks'])} rounds of {config['attack_scenes']} pictures "
+        "that were optimized to please it, fed back as artifacts |",
+        f"| seed | {config['seed']} |",
+        f"| made by | `{training['command']}` (torch {training['torch']}, "
+        f"open_clip {training['open_clip']}) |",
+        "",
+        *_scene_lines(evaluation["scenes"]),
+    ]
+    if "attack" in evaluation:
+        found = evaluation["attack"]
+        rows = [
+            [name, f"{found['artifacts_score'][name]:.3f}", f"{share:.0%}"]
+            for name, share in found["called_artifacts"].items()
+        ]
+        lines += [
+            "## When it is optimized against",
+            "",
+            f"Pictures after {found['steps']} steps of free pixels or of a free decoder, without "
+            "any term that holds them to their sources: the score of *artifacts*, and the share "
+            "that the model itself calls artifacts.",
+            "",
+            *_table(["pictures", "score", "called artifacts"], rows),
+        ]
+    if "real" in evaluation:
+        lines += _real_lines(evaluation["real"])
+    lines += [
+        "## Limits",
+        "",
+        "It has seen rendered scenes only, and knows the words listed in `vocabulary.json` and no "
+        "others: any other word is refused. It judges pictures at 96 pixels, so it must be shown "
+        "native crops where sharpness matters. It is small enough to be fooled: a free network "
+        "optimized against it finds patterns that it likes and people don't. The generator was "
+        "written with the real sets in view, so its figures on them are no blind test, although no "
+        "weight was fitted to them. Use it to learn the mechanism of language-driven fusion; use "
+        "OpenAI's weights to reproduce the paper.",
+        "",
+        "Figures: `python -m ldf_utils.mini_clip evaluate [--data DIR] [--lite FILE]`, then "
+        "`... card`.",
+        "",
+    ]
+    return write_text(folder / "README.md", "\n".join(lines))

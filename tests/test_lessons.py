@@ -1,0 +1,101 @@
+"""Training pictures and the truth about each."""
+
+import pytest
+import torch
+
+from ldf_utils import lessons
+from ldf_utils.attributes import ATTRIBUTES, INDEX
+
+
+def test_truth_follows_what_was_done(lesson):
+    images, truth = lesson
+    assert images.shape == (52, len(lessons.VIEWS), 1, 96, 96)
+    assert images.min() >= 0 and images.max() <= 1
+    assert set(truth.unique().tolist()) <= {-1.0, 0.0, 1.0}
+    fact = {a.name: truth[..., i] for a, i in zip(ATTRIBUTES, INDEX.values(), strict=True)}
+    assert (fact["visible"][:, 0] == 1).all() and (fact["infrared"][:, 0] == -1).all()
+    assert (fact["infrared"][:, 1] == 1).all() and (fact["visible"][:, 1] == -1).all()
+    spoiled = fact["artifacts"] > 0
+    assert spoiled.any() and not spoiled[:, :4].any()
+    assert not (spoiled & (fact["clear"] > 0)).any()
+    mean = images.mean((2, 3, 4))
+    assert mean[fact["dark"] > 0].max() < mean[fact["dark"] < 0].min()
+    for name, row in fact.items():
+        assert (row > 0).any() and (row < 0).any(), f"{name} is never true, or never false"
+
+
+def test_objects_count_only_where_they_cover_enough(lesson_scenes):
+    index = torch.arange(52)
+    generator = torch.Generator().manual_seed(3)
+    _, truth = lessons.make_batch(lesson_scenes, index, generator)
+    none = (lesson_scenes["labels"] != 1).flatten(1).all(1)
+    people = truth[..., INDEX["people"]]
+    assert none.any() and (people[none] <= 0).all() and (people[none][:, 1] == -1).all()
+    assert (people[:, 1] > 0).any()
+
+
+def test_optimized_pictures_count_as_artifacts_and_nothing_else(lesson_scenes):
+    negatives = torch.randint(0, 256, (5, 128, 128), dtype=torch.uint8)
+    images, truth = lessons.make_batch(
+        lesson_scenes, torch.arange(24), torch.Generator().manual_seed(0), negatives=negatives
+    )
+    plain = negatives[:, None].float() / 255
+    small = torch.nn.functional.interpolate(plain, (96, 96), mode="bilinear", antialias=True)
+    taken = (images[:, 6, None] - small[None]).abs().amax((2, 3, 4)).amin(1) < 1e-6
+    assert 1 <= taken.sum() < 24
+    facts = truth[:, 6][taken]
+    assert (facts[:, INDEX["artifacts"]] == 1).all() and (facts[:, INDEX["clear"]] == -1).all()
+    for name in ("infrared", "visible", "fused", "people", "street", "sharp", "salient"):
+        assert (facts[:, INDEX[name]] == 0).all(), name
+
+
+def test_spectra_and_tones_are_what_they_are_named(generator):
+    noise = torch.rand(6, 1, 96, 96, generator=generator)
+    natural = lessons.respectrum(noise, generator)
+    torch.testing.assert_close(natural.mean((1, 2, 3)), noise.mean((1, 2, 3)))
+    torch.testing.assert_close(natural.std((1, 2, 3)), noise.std((1, 2, 3)))
+    power = torch.fft.fft2(natural[:, 0] - natural.mean((1, 2, 3))[:, None, None]).abs() ** 2
+    radius = torch.hypot(torch.fft.fftfreq(96)[:, None], torch.fft.fftfreq(96)[None]) * 96
+    rings = torch.stack([power[:, (radius > r - 1) & (radius < r + 1)].mean(1) for r in (6, 24)])
+    slope = (rings[0] / rings[1]).log() / torch.tensor(4.0).log()  # of the power: 2 to 3.8
+    assert (slope > 1.6).all() and (slope < 4.2).all()
+    toned = lessons.retone(noise, generator)
+    order = noise.flatten(1).argsort(1)
+    sorted_tones = toned.flatten(1).gather(1, order)
+    assert (sorted_tones.diff(dim=1) > -1e-5).all()
+    assert (toned - noise).abs().mean() > 0.02
+
+
+def test_disguise_keeps_range_and_says_what_it_did(generator):
+    images = torch.rand(40, 1, 96, 96, generator=generator).mul(0.5)
+    made, blurred, noisy = lessons.disguise(images, generator)
+    assert made.shape == images.shape and made.min() >= 0 and made.max() <= 1
+    assert blurred.any() and not blurred.all() and noisy.any() and not noisy.all()
+
+
+def test_leak_moves_structure_of_one_source_into_the_other(generator):
+    flat = torch.full((16, 1, 64, 64), 0.5)
+    stripes = flat + 0.2 * (torch.arange(64) % 8 < 4)
+    infrared, visible = lessons.leak(flat, stripes, generator)
+    gained = infrared.std((1, 2, 3))
+    assert (gained > 0.01).any() and (gained < 1e-6).any()
+    assert (visible.std((1, 2, 3)) <= stripes.std((1, 2, 3)) + 1e-6).all()
+
+
+def test_load_scenes_gives_pictures_and_facts():
+    scenes = lessons.load_scenes(60, seed=5, processes=1)
+    shapes = {name: tuple(value.shape[1:]) for name, value in scenes.items() if value.ndim == 3}
+    assert set(shapes) == {"visible", "infrared", "oracle", "salient", "veil", "labels"}
+    assert set(shapes.values()) == {(128, 128)} and scenes["labels"].max() <= 4
+    assert len(scenes["night"]) == len(scenes["visible"]) >= 60
+
+
+def test_measure_against_a_picture_with_known_numbers():
+    image = torch.full((1, 1, 64, 64), 0.25)
+    hot = torch.zeros(1, 1, 64, 64)
+    image[..., 24:40, 24:40], hot[..., 24:40, 24:40] = 0.75, 1.0
+    seen = lessons.measure(image, hot)
+    assert seen["gap"].item() == pytest.approx(0.5)
+    assert seen["area"].item() == pytest.approx(16 * 16 / 64**2)
+    assert seen["mean"].item() == pytest.approx(0.25 + 0.5 / 16)
+    assert seen["white"].item() == 0 and seen["detail"].item() == pytest.approx(0, abs=1e-6)
