@@ -62,24 +62,28 @@ def _scene_losses(clip: ClipSpace, scenes: dict[str, torch.Tensor]) -> list[dict
 
 
 @torch.no_grad()
-def evaluate_scenes(clip: ClipSpace, count: int = 400, seed: int = 90_000) -> dict:
+def evaluate_scenes(
+    clip: ClipSpace, count: int = 400, seed: int = 90_000, disguised: bool = False
+) -> dict:
     """Accuracies on scenes that the training never saw.
 
     Args:
         clip: the model.
         count: scenes; each gives seven pictures.
         seed: of the worlds; training uses other seeds.
+        disguised: change the sources as in training, see `ldf_utils.lessons.disguise`; without,
+            they are as rendered.
 
     Returns:
         For each attribute the numbers of true and false pictures, the area under the curve, and
-        where it can be denied the balanced accuracy at threshold 0; and the area under the curve
-        of the target sentence.
+        where it can be denied the balanced accuracy at threshold 0; the area under the curve of
+        the target sentence; and the mean L_dir of oracle, maximum and average.
     """
     scenes = load_scenes(count, seed)
     generator = torch.Generator().manual_seed(seed)
     images, truths = [], []
     for index in torch.arange(len(scenes["night"])).split(25):
-        made, truth = make_batch(scenes, index, generator)
+        made, truth = make_batch(scenes, index, generator, disguised=disguised)
         images.append(clip.encode_image(made.flatten(0, 1)))
         truths.append(truth.flatten(0, 1))
     images, truth = torch.cat(images), torch.cat(truths)
@@ -99,6 +103,7 @@ def evaluate_scenes(clip: ClipSpace, count: int = 400, seed: int = 90_000) -> di
     good, bad = cosine[(wanted > 0).all(1)], cosine[(wanted < 0).any(1)]
     return {
         "pictures": len(images),
+        "disguised": disguised,
         "direction_loss": _order(_scene_losses(clip, scenes)),
         "attributes": table,
         "target_sentence": {
@@ -314,25 +319,33 @@ def _table(head: list[str], rows: list[list]) -> list[str]:
     return lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows] + [""]
 
 
-def _scene_lines(scenes: dict) -> list[str]:
-    rows = []
-    for name, row in scenes["attributes"].items():
+def _scene_lines(scenes: dict, disguised: dict) -> list[str]:
+    def shown(row):
         accuracy = row.get("balanced_accuracy")
-        shown = f"{accuracy:.3f}" if accuracy is not None else "no words of denial"
-        rows.append([name, f"{row['true']} / {row['false']}", shown, f"{row['auc']:.3f}"])
+        return "no words of denial" if accuracy is None else f"{accuracy:.3f}"
+
+    rows = [
+        [name, f"{row['true']} / {row['false']}", shown(row), f"{row['auc']:.3f}",
+         shown(disguised["attributes"][name]), f"{disguised['attributes'][name]['auc']:.3f}"]
+        for name, row in scenes["attributes"].items()
+    ]  # fmt: skip
     target = scenes["target_sentence"]
     order = ", ".join(f"{m} {r['mean']:.2f}" for m, r in scenes["direction_loss"].items())
+    head = ["attribute", "true / false", "balanced accuracy", "area under curve",
+            "disguised: accuracy", "area"]  # fmt: skip
     return [
         "## Held-out scenes",
         "",
         f"{scenes['pictures']} pictures of scenes that the training never saw, nearly half of them "
-        "spoiled on purpose, sources disguised as in training. Zero-shot: mean cosine to the "
-        "sentences that assert an attribute, minus mean cosine to those that deny it; threshold 0.",
+        "spoiled on purpose. Zero-shot: mean cosine to the sentences that assert an attribute, "
+        "minus mean cosine to those that deny it; threshold 0. The last two columns: with the "
+        "sources disguised as in training (random tone curves, spectra, noise, blur, and structure "
+        "of one source in the other), which hides which camera it was on purpose.",
         "",
-        *_table(["attribute", "true / false", "balanced accuracy", "area under curve"], rows),
+        *_table(head, rows),
         f'Target sentence, "{target["sentence"]}": area under curve {target["auc"]:.3f} '
         f"({target['true']} pictures of which all of it is true, {target['false']} of which some "
-        "of it is false).",
+        f"of it is false); disguised {disguised['target_sentence']['auc']:.3f}.",
         "",
         f"Mean L_dir (0: just where the words point): {order}.",
         "",
@@ -419,7 +432,7 @@ def write_card(folder: Path = MINI_FOLDER) -> Path:
         f"| made by | `{training['command']}` (torch {training['torch']}, "
         f"open_clip {training['open_clip']}) |",
         "",
-        *_scene_lines(evaluation["scenes"]),
+        *_scene_lines(evaluation["scenes"], evaluation["disguised_scenes"]),
     ]
     if "attack" in evaluation:
         found = evaluation["attack"]

@@ -255,6 +255,7 @@ def make_batch(
     generator: torch.Generator,
     side: int = 96,
     negatives: torch.Tensor | None = None,
+    disguised: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures of some scenes, clean and spoiled, and the truth about each.
 
@@ -265,6 +266,7 @@ def make_batch(
         side: pixels of a picture.
         negatives: ``(N, H, W)`` uint8: pictures that were optimized against a judge; some take the
             place of spoiled ones, and count as artifacts.
+        disguised: whether `leak` and `disguise` change the sources; without, they are as rendered.
 
     Returns:
         Images ``(G, V, 1, side, side)`` in [0, 1] with the V views of `VIEWS`, and truth
@@ -279,11 +281,13 @@ def make_batch(
     labels = F.grid_sample(scenes["labels"][index][:, None].float(), grid, mode="nearest",
                            padding_mode="reflection", align_corners=False)  # fmt: skip
     visible, infrared, oracle, salient, veil = stack.split(1, dim=1)
-    infrared, visible = leak(infrared, visible, generator)
-    infrared = _dimmed(infrared, 0.18, generator)
-    visible = _dimmed(visible, 0.08, generator)
-    sources, blurred, grainy = disguise(torch.cat([visible, infrared]), generator)
-    visible, infrared = sources.chunk(2)
+    blurred = grainy = torch.zeros(2 * count, dtype=torch.bool)
+    if disguised:
+        infrared, visible = leak(infrared, visible, generator)
+        infrared = _dimmed(infrared, 0.18, generator)
+        visible = _dimmed(visible, 0.08, generator)
+        sources, blurred, grainy = disguise(torch.cat([visible, infrared]), generator)
+        visible, infrared = sources.chunk(2)
     blurred, grainy = blurred.view(2, count).T, grainy.view(2, count).T
     oracle = _good(oracle, generator)
     share = torch.where(_drawn(count, 0, 1, generator) < 0.5, 0.5,

@@ -336,7 +336,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"weights in {train(config, folder, Path(args.work))}")
         elif args.command == "evaluate":
             clip = load_clip(folder)
-            report = {"scenes": evaluate_scenes(clip, args.scenes), "attack": evaluate_attack(clip)}
+            report = {
+                "scenes": evaluate_scenes(clip, args.scenes),
+                "disguised_scenes": evaluate_scenes(clip, args.scenes, disguised=True),
+                "attack": evaluate_attack(clip),
+            }
             if args.data:
                 report["real"] = evaluate_real(clip, args.data, args.lite)
             write_json(folder / "evaluation.json", report)
