@@ -160,7 +160,8 @@ def clip_note(clip: Any) -> str:
     """The sentence for captions that says which CLIP measured what is shown.
 
     Args:
-        clip: a `ldf_utils.clip_space.ClipSpace`, or anything with ``name``, ``words`` and ``stands_in``.
+        clip: a `ldf_utils.clip_space.ClipSpace`, or anything with ``name``, ``words`` and
+            ``stands_in``.
     """
     if clip.stands_in:
         return (
@@ -174,7 +175,8 @@ def clip_banner(clip: Any) -> None:
     """Show, as a box in a notebook or a line in a terminal, which CLIP is in use.
 
     Args:
-        clip: a `ldf_utils.clip_space.ClipSpace`, or anything with ``name``, ``words`` and ``stands_in``.
+        clip: a `ldf_utils.clip_space.ClipSpace`, or anything with ``name``, ``words`` and
+            ``stands_in``.
     """
     if clip.stands_in:
         text = (

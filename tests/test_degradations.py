@@ -1,7 +1,6 @@
 """Pictures spoiled on purpose."""
 
 import pytest
-import torch
 
 from ldf_utils import degradations
 
