@@ -23,6 +23,7 @@ from ldf_utils.files import write_text
 from ldf_utils.images import Pair, find_sets, luminance, read_image
 from ldf_utils.lessons import load_scenes, make_batch
 from ldf_utils.networks import load_network
+from ldf_utils.scenes import render
 
 
 def attribute_scores(clip: ClipSpace, images: torch.Tensor, name: str) -> torch.Tensor:
@@ -77,7 +78,8 @@ def evaluate_scenes(
     Returns:
         For each attribute the numbers of true and false pictures, the area under the curve, and
         where it can be denied the balanced accuracy at threshold 0; the area under the curve of
-        the target sentence; and the mean L_dir of oracle, maximum and average.
+        the target sentence; infrared or visible on ``whole`` scenes that are not spoiled; and the
+        mean L_dir of oracle, maximum and average.
     """
     scenes = load_scenes(count, seed)
     generator = torch.Generator().manual_seed(seed)
@@ -104,6 +106,7 @@ def evaluate_scenes(
     return {
         "pictures": len(images),
         "disguised": disguised,
+        "whole": _whole_scenes(clip, min(count, 200), seed + 10),
         "direction_loss": _order(_scene_losses(clip, scenes)),
         "attributes": table,
         "target_sentence": {
@@ -129,6 +132,26 @@ def bootstrap(values: torch.Tensor, rounds: int = 2000, seed: int = 0) -> dict[s
     index = torch.randint(len(rows), (rounds, len(rows)), generator=generator)
     low, high = torch.quantile(rows[index].mean(1), torch.tensor([0.025, 0.975])).tolist()
     return {"mean": round(float(rows.mean()), 4), "low": round(low, 4), "high": round(high, 4)}
+
+
+def _modality(scores: torch.Tensor) -> dict:
+    """Infrared or visible: scores ``(N, 2)`` of infrared and visible pictures of N pairs."""
+    right = bootstrap(torch.stack([scores[:, 0] > 0, scores[:, 1] < 0], 1))
+    higher = bootstrap(scores[:, 0] > scores[:, 1])
+    return {"balanced_accuracy": right["mean"], **right, "infrared_scores_higher": higher}
+
+
+def _whole_scenes(clip: ClipSpace, count: int, seed: int) -> dict:
+    """Infrared or visible on whole scenes that are not spoiled, as on the real pairs."""
+    batch = render(count, (128, 128), seed)
+    pairs = torch.stack([batch.infrared, luminance(batch.visible)], 1)
+    seen = clip.encode_image(pairs.flatten(0, 1))
+    visible, infrared, _ = clip.encode_text(list(PROMPTS))
+    return {
+        "pairs": count,
+        "infrared_or_visible": _modality(attribute_scores(clip, seen, "infrared").view(-1, 2)),
+        "paper_sentences": _modality((seen @ (infrared - visible)).view(-1, 2)),
+    }
 
 
 SIGNS = {  # what a degradation makes of an attribute
@@ -254,12 +277,8 @@ def evaluate_real(
             sources = {"infrared": infrared, "visible": visible}
             losses.append(direction_loss_of(clip, sources | fused, directions, generator))
         report[name] = {"pairs": len(pairs)}
-        for key, scores in (("infrared_or_visible", torch.stack(ensemble)),
-                            ("paper_sentences", torch.stack(paper))):  # fmt: skip
-            right = torch.stack([scores[:, 0] > 0, scores[:, 1] < 0], 1)
-            report[name][key] = {"balanced_accuracy": bootstrap(right)["mean"], **bootstrap(right)}
-            higher = bootstrap(scores[:, 0] > scores[:, 1])
-            report[name][key]["infrared_scores_higher"] = higher
+        report[name]["infrared_or_visible"] = _modality(torch.stack(ensemble))
+        report[name]["paper_sentences"] = _modality(torch.stack(paper))
         report[name]["true_sentence_preferred"] = {
             kind: {
                 "to_the_original": bootstrap(torch.stack([c[kind][0] for c in copies])),
@@ -346,6 +365,10 @@ def _scene_lines(scenes: dict, disguised: dict) -> list[str]:
         f'Target sentence, "{target["sentence"]}": area under curve {target["auc"]:.3f} '
         f"({target['true']} pictures of which all of it is true, {target['false']} of which some "
         f"of it is false); disguised {disguised['target_sentence']['auc']:.3f}.",
+        "",
+        f"Infrared or visible on {scenes['whole']['pairs']} whole scenes that are not spoiled: "
+        f"balanced accuracy {_percent(scenes['whole']['infrared_or_visible'])}, with the paper's "
+        f"two sentences {_percent(scenes['whole']['paper_sentences'])}.",
         "",
         f"Mean L_dir (0: just where the words point): {order}.",
         "",
