@@ -1038,7 +1038,7 @@ def _visible_camera(radiance, night, generator):
     contrast, middle = _uniform(count, 0.0, 1.0, generator), _uniform(count, 0.35, 0.55, generator)
     steep = torch.sigmoid((image - middle) * 7)
     low, high = torch.sigmoid(-middle * 7), torch.sigmoid((1 - middle) * 7)
-    return image + contrast * ((steep - low) / (high - low) - image)
+    return (image + contrast * ((steep - low) / (high - low) - image)).clamp(0, 1)
 
 
 def _infrared_camera(temperature, fade, generator):
