@@ -3,8 +3,9 @@
 Data flows downwards through the modules, and a module imports only from those above it:
 
 ``files``, ``images``, ``scenes``, ``clip_space``, ``mini_clip``, ``direction``, ``patches``,
-``losses``, ``networks``, ``training``, ``fusing``, ``baselines``, ``metrics``, ``evaluation``,
-``figures``, ``widgets``, ``checks``.
+``towers``, ``losses``, ``networks``, ``processes``, ``steps``, ``released_step``, ``speed``,
+``training``, ``fusing``, ``baselines``, ``metrics``, ``evaluation``, ``figures``, ``widgets``,
+``checks``.
 
 Infrared comes before visible in every argument list; luminance tensors are ``(B, 1, H, W)`` in
 [0, 1]. The method is that of Wang et al., "Infrared and Visible Image Fusion with Language-Driven
