@@ -291,8 +291,9 @@ class PerceptualLoss(nn.Module):
         autocast: bool = False,
     ):
         super().__init__()
-        self.name, self.missing = features, None
-        if features == "auto":
+        self.name = features if isinstance(features, str) else type(features).__name__
+        self.missing: str | None = None
+        if self.name == "auto":
             try:
                 self.name, features = "vgg19", VGG19Features()
             except RuntimeError as error:
@@ -304,8 +305,6 @@ class PerceptualLoss(nn.Module):
                     f"unknown perceptual loss {features!r}; expected one of {', '.join(kinds)}"
                 )
             features = kinds[features]()
-        if not isinstance(self.name, str):
-            self.name = type(features).__name__
         self.autocast = autocast and isinstance(features, VGG19Features)
         if lean and isinstance(features, VGG19Features):
             dtype = torch.bfloat16 if autocast else torch.float32

@@ -186,7 +186,8 @@ def fit(
             mininterval=0.5,
             disable=team.rank > 0 or not progress,
         )
-        start, first = time.perf_counter(), len(state.history)
+        start = warm = time.perf_counter()
+        first = len(state.history)
         feed = _Feed(crops, team, first)
         try:
             for step in range(first, config.steps):
@@ -226,6 +227,8 @@ def fit(
                 bar.update()
                 if callback is not None:
                     callback(row, network)
+                if step == first:
+                    warm = time.perf_counter()
         except BaseException:
             if team.rank == 0 and state.history:
                 with contextlib.suppress(OSError):  # a full disk does not hide the first error
@@ -235,13 +238,13 @@ def fit(
             feed.close()
             log.close()
             bar.close()
-        seconds = time.perf_counter() - start
+        end = time.perf_counter()
         network.eval()
         if team.rank == 0:
             write_rows(folder / HISTORY, state.history)
             _export(network, config, state, folder)
-            _summarize(config, team, seconds, config.steps - first, state, folder)
-    return TrainResult(network, state.history, folder, seconds)
+            _summarize(state, team, config.steps - first, end - start, end - warm, folder)
+    return TrainResult(network, state.history, folder, end - start)
 
 
 _SHOWN = ("total", "direction", "patch", "angle", "perceptual", "kept")
@@ -539,16 +542,16 @@ def _export(network: nn.Module, config: TrainConfig, state: _State, folder: Path
 
 
 def _summarize(
-    config: TrainConfig, team: Team, seconds: float, steps: int, state: _State, folder: Path
+    state: _State, team: Team, steps: int, seconds: float, warm: float, folder: Path
 ) -> None:
-    """How fast the steps of this call were, over all processes."""
-    crops = steps * config.accumulate * config.batch * team.count
+    """How fast the steps of this call were, over all processes; the first one warms up."""
+    each = state.config.accumulate * state.config.batch * team.count
     summary = {
         "processes": team.count,
         "steps": steps,
-        "crops": crops,
+        "crops": steps * each,
         "seconds": round(seconds, 3),
-        "crops_per_second": round(crops / seconds, 3) if seconds else 0.0,
+        "crops_per_second": round((steps - 1) * each / warm, 3) if steps > 1 else None,
         "last": state.history[-1],
     }
     write_json(folder / SUMMARY, summary)

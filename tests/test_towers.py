@@ -46,9 +46,13 @@ def small_vgg(seed=0):
     """VGG19's layers with a quarter of the channels and random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return vgg.make_layers(
+        layers = vgg.make_layers(
             [c if c == "M" else c // 4 for c in vgg.cfgs["E"]], batch_norm=False
-        ).eval()
+        )
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
+    return layers.eval()
 
 
 def with_gradient(function, images):
@@ -100,12 +104,12 @@ def test_towers_of_another_kind_are_named():
 def test_lean_convolutions_are_those_of_vgg(dtype, images):
     plain = VGG19Features(small_vgg())
     lean = LeanConvolutions(plain.features, plain.layers, dtype)
-    tolerance = 1e-5 if dtype == torch.float32 else 0.03
+    tolerance, alike = (1e-5, 0.9999) if dtype == torch.float32 else (0.03, 0.95)
     for layer in range(3):
         expected, its_gradient = with_gradient(lambda x, k=layer: plain(x)[k], images)
         got, gradient = with_gradient(lambda x, k=layer: lean(x)[k], images)
         assert (got - expected).norm() < tolerance * expected.norm()
-        assert (gradient - its_gradient).norm() < 5 * tolerance * its_gradient.norm()
+        assert F.cosine_similarity(gradient.flatten(), its_gradient.flatten(), dim=0) > alike
     with pytest.raises(ValueError, match="layer 1 is BatchNorm2d"):
         LeanConvolutions(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), [1])
 
