@@ -3,9 +3,10 @@
 Data flows downwards through the modules, and a module imports only from those above it:
 
 ``files``, ``images``, ``scenes``, ``clip_space``, ``attributes``, ``degradations``, ``lessons``,
-``direction``, ``patches``, ``losses``, ``networks``, ``attack``, ``judging``, ``mini_clip``,
-``training``, ``fusing``, ``baselines``, ``metrics``, ``evaluation``, ``language_study``,
-``robustness``, ``figures``, ``widgets``, ``checks``.
+``direction``, ``patches``, ``towers``, ``losses``, ``networks``, ``attack``, ``judging``,
+``mini_clip``, ``processes``, ``steps``, ``released_step``, ``speed``, ``training``, ``fusing``,
+``baselines``, ``metrics``, ``evaluation``, ``language_study``, ``robustness``, ``figures``,
+``widgets``, ``checks``.
 
 Infrared comes before visible in every argument list; luminance tensors are ``(B, 1, H, W)`` in
 [0, 1]. The method is that of Wang et al., "Infrared and Visible Image Fusion with Language-Driven

@@ -592,6 +592,60 @@ def check_schedule(answer):
     )
 
 
+@exercise("The share of a process")
+def check_share(answer):
+    """The answer: ``function(pairs, rank, count)`` to the numbers of the pairs of one process.
+
+    All shares together hold every pair from 0 to ``pairs - 1``, and they are of equal length.
+    """
+    for pairs, count in ((8, 2), (12, 4), (5, 1), (7, 3)):
+        shares = [[int(k) for k in answer(pairs, rank, count)] for rank in range(count)]
+        where = f"for {pairs} pairs and {count} processes"
+        lengths = sorted({len(share) for share in shares})
+        held = set().union(*shares)
+        yield expect(
+            held <= set(range(pairs)),
+            f"{where} there is no pair {min(held - set(range(pairs)), default=None)}; pairs are "
+            f"numbered from 0 to {pairs - 1}",
+        )
+        yield expect(
+            held == set(range(pairs)),
+            f"{where} nobody has pair {min(set(range(pairs)) - held, default=None)}; a pair that "
+            "nobody has is never learned from",
+        )
+        if pairs % count == 0:
+            yield expect(
+                sum(map(len, shares)) == pairs,
+                f"{where} some pair comes twice, although they can be dealt out evenly",
+            )
+        yield expect(
+            len(lengths) == 1,
+            f"{where} the shares have the lengths {lengths}; a process that has done its share "
+            "would wait for the others for ever. Let some pairs come twice",
+        )
+
+
+@exercise("What an exchange sends")
+def check_ring(answer):
+    """The answer: ``function(parameters, processes)`` to bytes that each process sends.
+
+    A ring: each process sends ``2 (N - 1)`` messages of one N-th of all gradients in float32.
+    """
+    found = answer(1_000_000, 4)
+    yield _mistaken(
+        torch.tensor(float(found)),
+        {
+            "a number in float32 has 4 bytes": torch.tensor(1.5e6),
+            "that is one way only: partial sums go round, then the results": torch.tensor(3e6),
+            "each process sends 2 (N - 1) messages, not 2 N": torch.tensor(8e6),
+            "that is what all processes send together": torch.tensor(24e6),
+        },
+    )
+    yield expect_close("the bytes for 1,000,000 parameters and 4 processes", float(found), 6e6)
+    yield expect_close("the bytes for 10 parameters and 2 processes", float(answer(10, 2)), 40.0)
+    yield expect_close("the bytes of a process alone", float(answer(1000, 1)), 0.0)
+
+
 @exercise("Standard deviation, a measure of contrast")
 def check_standard_deviation(answer):
     """The answer: ``function(picture)``, ``(H, W)`` in grey levels 0..255, to a number."""

@@ -2,7 +2,8 @@
 
 ``python -m ldf_utils.evaluation SET_DIR`` measures every ``fused_METHOD/`` of a set against its
 ``ir/`` and ``vi/``: any published results take part once they lie in such a folder, under the
-stems of the pairs.
+stems of the pairs. Under ``torchrun`` the pairs are split over its processes, and the first one
+reports for all.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from ldf_utils import metrics as metrics_package
 from ldf_utils.files import write_json, write_rows, write_text
 from ldf_utils.images import IMAGE_SUFFIXES, ImageError, Pair, PairFolder, luminance, read_image
 from ldf_utils.metrics import METRICS, Metric, as_uint8, measure, select
+from ldf_utils.processes import ProcessError, Team, join_team
 
 MEAN = "mean"
 
@@ -810,12 +812,26 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _of_all(
+    team: Team, rows: list[Row], problems: list[str], pairs: PairFolder
+) -> tuple[list[Row], list[str]]:
+    """What all processes measured, in the order in which one would have, and what went wrong."""
+    parts = team.gather((rows, problems))
+    methods = list(dict.fromkeys(row["method"] for mine, _ in parts for row in mine))
+    order = {name: place for place, name in enumerate(pairs.names)}
+    together = [row for mine, _ in parts for row in mine]
+    together.sort(key=lambda row: (methods.index(row["method"]), order[row["image"]]))
+    return together, list(dict.fromkeys(problem for _, theirs in parts for problem in theirs))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: 0 if all results were measured, 1 if some were not, 2 if none could be."""
     arguments = _arguments(argv)
     problems: list[str] = []
     try:
+        team = join_team("cpu")
         pairs = open_set(arguments.set_dir, problems.append)
+        whole, pairs.files = pairs.files, team.share(pairs.files)
         rows = evaluate_set(
             pairs,
             arguments.methods,
@@ -823,10 +839,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             jobs=arguments.jobs,
             cache=None if arguments.no_cache else arguments.cache,
             on_problem=problems.append,
+            progress=team.rank == 0,
         )
-    except ValueError as error:
+        pairs.files = whole
+        rows, problems = _of_all(team, rows, problems, pairs)
+    except (ValueError, ProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if team.rank > 0:
+        return 2 if not rows else 1 if problems else 0
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if not rows:

@@ -4,6 +4,9 @@
 
 A network fuses luminance; the color of a result is that of the visible picture. Wherever a network
 is expected, any ``rule(infrared, visible)`` of `ldf_utils.baselines` does as well.
+
+A large folder is split over the processes of ``torchrun``, each of which takes every n-th pair; the
+first one reports for all: ``torchrun --standalone --nproc_per_node=4 -m ldf_utils.fusing ...``
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from ldf_utils.images import (
     write_image,
 )
 from ldf_utils.networks import SMALLEST_SIDE, load_network
+from ldf_utils.processes import Team, join_team
 
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -250,6 +254,7 @@ def fuse_folder(
     output: str | os.PathLike,
     bits: int | None = None,
     tile: int | None = TILE,
+    team: Team | None = None,
 ) -> FolderReport:
     """Fuse every pair of two folders, partners by stem, into ``output/STEM.png``.
 
@@ -265,15 +270,18 @@ def fuse_folder(
         bits: 8 or 16 per channel; None writes 16 where the visible picture is gray and one of the
             two has 16 bits, else 8 (color is always 8).
         tile: as in `fuse_tensors`.
+        team: the processes that share the work, of which this is one; None is this one alone.
 
     Returns:
-        What was written and what was not.
+        What was written and what was not, by all processes.
 
     Raises:
         ImageError: if a folder is missing or holds no picture at all, a folder is paired with a
             file, or the results are to go into a folder of sources.
         ValueError: for another ``tile``.
+        ProcessError: if another process of the team is gone.
     """
+    team = team or Team(0, 1, torch.device("cpu"))
     infrared, visible, output = Path(infrared), Path(visible), Path(output)
     _check_tile(tile)
     for path in (infrared, visible):
@@ -292,7 +300,10 @@ def fuse_folder(
         pairs = [(visible.stem, infrared, visible)]
     single = not infrared.is_dir() and not output.is_dir()
     to_file = single and output.suffix.lower() in IMAGE_SUFFIXES
-    bar = tqdm(pairs, desc="fusing", unit="pair", disable=None)
+    if team.rank > 0:
+        report.problems.clear()  # pictures without a partner: the first process names them
+    pairs = team.share(pairs)
+    bar = tqdm(pairs, desc="fusing", unit="pair", disable=True if team.rank else None)
     for number, (stem, infrared_path, visible_path) in enumerate(bar, 1):
         target = output if to_file else output / f"{stem}.png"
         try:
@@ -305,7 +316,11 @@ def fuse_folder(
         else:
             report.written.append(target)
             _log.info("fused %s (%d of %d)", target.name, number, len(pairs))
-    return report
+    reports = team.gather(report)
+    return FolderReport(
+        sorted(path for one in reports for path in one.written),
+        [problem for one in reports for problem in one.problems],
+    )
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -349,7 +364,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not sys.stderr.isatty():  # no bar there: one line per picture instead
         logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        network = load_network(arguments.weights).to(arguments.device)
+        team = join_team(arguments.device)
+        network = load_network(arguments.weights).to(team.device)
         report = fuse_folder(
             network,
             arguments.infrared,
@@ -357,10 +373,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.output,
             bits=None if arguments.bits == "auto" else int(arguments.bits),
             tile=arguments.tile or None,
+            team=team,
         )
     except (ValueError, RuntimeError) as error:  # weights, folders, device
         print(f"error: {error}", file=sys.stderr)
         return 1
+    if team.rank > 0:
+        return 1 if report.problems else 0
     print(f"{len(report.written)} fused into {arguments.output}")
     if report.problems:
         print(f"{len(report.problems)} not fused:", file=sys.stderr)

@@ -24,7 +24,7 @@ import math
 import os
 import pickle
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,7 +34,8 @@ from torch.nn import functional as F
 
 from ldf_utils.clip_space import PROMPTS, ClipSpace, Prompts
 from ldf_utils.direction import TextDirections, direction_cosines, text_directions
-from ldf_utils.patches import PatchSampler, extract_patches, keep_mask
+from ldf_utils.patches import PatchSampler, ReleasedDraws, cut_patches, keep_mask
+from ldf_utils.towers import LeanConvolutions, LeanVisionTransformer
 
 
 def direction_loss(
@@ -194,6 +195,9 @@ class VGG19Features(nn.Module):
     weights (about 550 MB) are torchvision's; they are taken from torch's cache, or downloaded
     unless the environment variable HF_HUB_OFFLINE is set.
 
+    Args:
+        features: the convolutional part of a VGG19 to use in place of torchvision's trained one.
+
     Raises:
         RuntimeError: if the weights can neither be found nor downloaded. Features of random
             weights would look like a loss and mean nothing.
@@ -201,8 +205,13 @@ class VGG19Features(nn.Module):
 
     layers = (6, 11, 22)  # of torchvision's vgg19().features
 
-    def __init__(self):
+    def __init__(self, features: nn.Sequential | None = None):
         super().__init__()
+        features = self._trained() if features is None else features
+        self.features = features[: max(self.layers) + 1].eval().requires_grad_(False)
+
+    @staticmethod
+    def _trained() -> nn.Sequential:
         from torchvision.models import VGG19_Weights, vgg19
 
         weights = VGG19_Weights.IMAGENET1K_V1
@@ -223,7 +232,7 @@ class VGG19Features(nn.Module):
                 f"and could not be had ({error}). Put the file there, or use "
                 "perceptual='filterbank', which needs none"
             ) from error
-        self.features = network.features[: max(self.layers) + 1].eval().requires_grad_(False)
+        return network.features
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Features of each layer.
@@ -261,15 +270,34 @@ class PerceptualLoss(nn.Module):
 
     Args:
         features: ``"filterbank"`` (`FilterBank`: no weights), ``"vgg19"`` (`VGG19Features`: the
-            paper's), or a module that maps ``(B, 1, H, W)`` to a list of tensors.
+            paper's), ``"auto"`` (VGG19 where its weights can be had, else the filter bank), or a
+            module that maps ``(B, 1, H, W)`` to a list of tensors.
+        lean: run VGG19 as a `ldf_utils.towers.LeanConvolutions`.
+        autocast: run VGG19 in bfloat16; without ``lean`` by autocasting.
+
+    Attributes:
+        name: of the features in use.
+        missing: why the filter bank stands in for VGG19, or None.
 
     Raises:
         ValueError: for another word.
         RuntimeError: if VGG19's weights cannot be had.
     """
 
-    def __init__(self, features: str | nn.Module = "filterbank"):
+    def __init__(
+        self,
+        features: str | nn.Module = "filterbank",
+        lean: bool = False,
+        autocast: bool = False,
+    ):
         super().__init__()
+        self.name = features if isinstance(features, str) else type(features).__name__
+        self.missing: str | None = None
+        if self.name == "auto":
+            try:
+                self.name, features = "vgg19", VGG19Features()
+            except RuntimeError as error:
+                self.name, features, self.missing = "filterbank", FilterBank(), str(error)
         if isinstance(features, str):
             kinds = {"filterbank": FilterBank, "vgg19": VGG19Features}
             if features not in kinds:
@@ -277,7 +305,18 @@ class PerceptualLoss(nn.Module):
                     f"unknown perceptual loss {features!r}; expected one of {', '.join(kinds)}"
                 )
             features = kinds[features]()
+        self.autocast = autocast and isinstance(features, VGG19Features)
+        if lean and isinstance(features, VGG19Features):
+            dtype = torch.bfloat16 if autocast else torch.float32
+            features = LeanConvolutions(features.features, features.layers, dtype)
+            self.autocast = False
         self.features = features
+
+    def _look(self, images: torch.Tensor) -> list[torch.Tensor]:
+        if not self.autocast:
+            return self.features(images)
+        with torch.autocast(images.device.type, torch.bfloat16):
+            return self.features(images)
 
     def forward(
         self, fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
@@ -293,11 +332,17 @@ class PerceptualLoss(nn.Module):
             A scalar, at least 0.
         """
         with torch.no_grad():
-            infrared, visible = self.features(infrared), self.features(visible)
+            infrared, visible = self._look(infrared), self._look(visible)
+            wanted = [torch.maximum(*both) for both in zip(infrared, visible, strict=True)]
         return sum(
-            F.mse_loss(got, torch.maximum(one, other))
-            for got, one, other in zip(self.features(fused), infrared, visible, strict=True)
+            F.mse_loss(_at_least_float(got), _at_least_float(want))
+            for got, want in zip(self._look(fused), wanted, strict=True)
         )
+
+
+def _at_least_float(x: torch.Tensor) -> torch.Tensor:
+    """Squares are summed in float32 or better, whatever the features were computed in."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 @dataclass(frozen=True)
@@ -353,8 +398,17 @@ class FusionLoss(nn.Module):
         mean_over: ``"all"`` or ``"kept"``, see `patch_direction_loss`.
         ignore_below: see `patch_direction_loss`.
         perceptual: see `PerceptualLoss`; only built if its weight is above 0.
-        autocast: run CLIP in bfloat16: faster where the hardware has it, and less exact. What
-            CLIP gives is brought back to the dtype of the images before anything is subtracted.
+        autocast: run CLIP and VGG19 in bfloat16: faster where the hardware has it, and less exact.
+            What CLIP gives is brought back to the dtype of the images before anything is
+            subtracted.
+        lean: run CLIP and VGG19 as `ldf_utils.towers`, where their kind is known, and the fused
+            images and their patches through CLIP in one batch: the same numbers, up to rounding,
+            for less work.
+        compile: compile the lean towers with `torch.compile`: slower to start, faster then.
+
+    Attributes:
+        lean: whether CLIP's tower is lean; False where its kind is not known.
+        mark: called with the name of each part of the work when it is done; for measuring.
 
     Raises:
         ValueError: as `text_directions` and `PerceptualLoss`, and if a term needs a CLIP that is
@@ -372,13 +426,15 @@ class FusionLoss(nn.Module):
         ignore_below: float = 0.0,
         perceptual: str | nn.Module = "filterbank",
         autocast: bool = False,
+        lean: bool = False,
+        compile: bool = False,
     ):
         super().__init__()
         self.weights = weights or LossWeights()
         self.entropy_threshold = entropy_threshold
         self.mean_over, self.ignore_below = mean_over, ignore_below
         self.autocast = autocast
-        self.clip = self.sampler = self.directions = self.perceptual = None
+        self.clip = self.sampler = self.directions = self.perceptual = self.tower = None
         if self.weights.direction or self.weights.patch or self.weights.angle:
             if clip is None:
                 raise ValueError(
@@ -388,8 +444,20 @@ class FusionLoss(nn.Module):
             self.clip = clip.requires_grad_(False)
             self.sampler = sampler or PatchSampler(size=clip.image_size)
             self.directions = text_directions(clip, prompts)
+            if lean and LeanVisionTransformer.supports(clip) is None:
+                dtype = torch.bfloat16 if autocast else torch.float32
+                self.tower = LeanVisionTransformer(clip, dtype)
         if self.weights.perceptual:
-            self.perceptual = PerceptualLoss(perceptual)
+            self.perceptual = PerceptualLoss(perceptual, lean, autocast)
+        self.lean = self.tower is not None
+        self.mark: Callable[[str], None] = lambda part: None
+        if compile:
+            if self.tower is not None:
+                self.tower.compile(dynamic=True)
+            if self.perceptual is not None and isinstance(
+                self.perceptual.features, LeanConvolutions
+            ):
+                self.perceptual.features.compile()
         self.train(self.training)
 
     def train(self, mode: bool = True) -> FusionLoss:
@@ -401,9 +469,29 @@ class FusionLoss(nn.Module):
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Normalized embeddings ``(B, D)`` of ``(B, 1, H, W)`` images, in bfloat16 if asked for."""
+        if self.tower is not None:
+            embeddings = self.tower(_resize(images, self.tower.size))
+            return F.normalize(embeddings.to(images.dtype), dim=-1)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
             embeddings = self.clip.encode_image(images)
         return F.normalize(embeddings.to(images.dtype), dim=-1) if self.autocast else embeddings
+
+    def embed_sources(
+        self, infrared: torch.Tensor, visible: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Embeddings of the sources, without a graph.
+
+        Args:
+            infrared: ``(B, 1, H, W)`` in [0, 1].
+            visible: luminance, the same shape.
+
+        Returns:
+            ``(B, D)`` each, normalized; None if no term needs them.
+        """
+        if self.clip is None:
+            return None
+        with torch.no_grad():
+            return self.encode(torch.cat([infrared, visible])).chunk(2)
 
     def forward(
         self,
@@ -411,6 +499,8 @@ class FusionLoss(nn.Module):
         infrared: torch.Tensor,
         visible: torch.Tensor,
         generator: torch.Generator | None = None,
+        sources: tuple[torch.Tensor, torch.Tensor] | None = None,
+        draws: torch.Tensor | ReleasedDraws | None = None,
     ) -> LossTerms:
         """The loss of a batch.
 
@@ -419,6 +509,9 @@ class FusionLoss(nn.Module):
             infrared: the same shape.
             visible: luminance, the same shape.
             generator: where the patches come from; torch's own if None.
+            sources: what `embed_sources` gave for these sources, where they are the same as
+                before; computed if None.
+            draws: the patches to cut, as of `PatchSampler.draw`; drawn if None.
 
         Returns:
             The total and its terms.
@@ -438,18 +531,27 @@ class FusionLoss(nn.Module):
             )
         terms, kept = {}, None
         if self.clip is not None:
-            with torch.no_grad():
-                sources = self.encode(torch.cat([infrared, visible])).chunk(2)
+            if sources is None:
+                sources = self.embed_sources(infrared, visible)
+                self.mark("CLIP, sources")
             directions = self.directions.to(device=fused.device, dtype=fused.dtype)
-            if self.weights.direction or self.weights.angle:
+            whole = patches = None
+            if (self.weights.direction or self.weights.angle) and not self.lean:
                 whole = self.encode(fused)
+            if self.weights.patch:
+                patches, mask = self._patches(fused, infrared, visible, generator, draws)
+                kept = mask.float().mean().item()
+                self.mark("patches")
+                if not self.lean:
+                    patches = self.encode(patches) if len(patches) else None
+            if self.lean:
+                whole, patches = self._encode_both(fused, patches)
+            self.mark("CLIP, forward")
             if self.weights.direction:
                 terms["direction"] = direction_loss(whole, *sources, directions).mean()
             if self.weights.patch:
-                patches, mask = self._patches(fused, infrared, visible, generator)
-                kept = mask.float().mean().item()
                 terms["patch"] = patch_direction_loss(
-                    self.encode(patches) if len(patches) else _no_rows(fused, sources[0]),
+                    _no_rows(fused, sources[0]) if patches is None else patches,
                     *sources,
                     directions,
                     mask,
@@ -458,22 +560,45 @@ class FusionLoss(nn.Module):
                 )
             if self.weights.angle:
                 terms["angle"] = angle_loss(whole, *sources).mean()
-        if self.perceptual is not None:
+        if self.perceptual is not None and self.weights.perceptual:
             terms["perceptual"] = self.perceptual(fused, infrared, visible)
+            self.mark("VGG19, forward")
         total = sum(getattr(self.weights, name) * term for name, term in terms.items())
         return LossTerms(total, {name: term.detach() for name, term in terms.items()}, kept)
 
-    def _patches(self, fused, infrared, visible, generator):
+    def _encode_both(self, fused, patches):
+        """Embeddings of the fused images and of their patches in one batch; None for what is not.
+
+        A term of weight 0 needs none, and there may be no patch that is kept.
+        """
+        whole = self.weights.direction or self.weights.angle
+        if patches is None or not len(patches):
+            return (self.encode(fused) if whole else None), None
+        if not whole:
+            return None, self.encode(patches)
+        size = self.tower.size
+        both = self.encode(torch.cat([_resize(fused, size), _resize(patches, size)]))
+        return both[: len(fused)], both[len(fused) :]
+
+    def _patches(self, fused, infrared, visible, generator, draws):
         """The fused patches that count, and the mask over all draws that says which they are."""
-        theta = self.sampler.sample(len(fused), generator, tuple(fused.shape[-2:]))
-        theta, size = theta.to(fused.device), self.sampler.size
-        patches = extract_patches(fused, theta, size)
+        if draws is None:
+            draws = self.sampler.draw(len(fused), generator, tuple(fused.shape[-2:]))
+        size = self.sampler.size
+        patches = cut_patches(fused, draws, size)
         if self.entropy_threshold is None:
-            return patches, torch.ones(len(theta), dtype=torch.bool, device=fused.device)
+            return patches, torch.ones(len(patches), dtype=torch.bool, device=fused.device)
         with torch.no_grad():
-            both = extract_patches(torch.cat([infrared, visible], dim=1), theta, size)
+            both = cut_patches(torch.cat([infrared, visible], dim=1), draws, size)
             mask = keep_mask(both[:, :1], both[:, 1:], self.entropy_threshold)
         return patches[mask], mask
+
+
+def _resize(images: torch.Tensor, side: int) -> torch.Tensor:
+    """To a square as CLIP is given it, see `ldf_utils.clip_space.ClipSpace.prepare`."""
+    if images.shape[-2:] == (side, side):
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _no_rows(fused: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -113,6 +113,10 @@ RIGHT = {
     "check_entropy_threshold": 5.25,
     "check_prediction": {"brightness": "down", "sharpness": "up"},
     "check_schedule": schedule,
+    "check_share": lambda pairs, rank, count: [
+        k % pairs for k in range(rank, -(-pairs // count) * count, count)
+    ],
+    "check_ring": lambda parameters, processes: 8 * parameters * (processes - 1) / processes,
     "check_standard_deviation": lambda picture: picture.std(correction=0),
     "check_cheating_rule": noisy,
 }
@@ -167,6 +171,14 @@ WRONG = [
     ("check_schedule", lambda step, steps, warmup: 1.0, "does not rise"),
     ("check_schedule", lambda step, steps, warmup: min(1.0, (step + 1) / warmup), "last step"),
     ("check_schedule", lambda step, steps, warmup: 2.0, "expected 0 to 1"),
+    ("check_share", lambda pairs, rank, count: range(rank, pairs, count), "twice"),
+    ("check_share", lambda pairs, rank, count: range(pairs), "evenly"),
+    ("check_share", lambda pairs, rank, count: range(rank, pairs + 1, count), "numbered from 0"),
+    ("check_share", lambda pairs, rank, count: [rank] * (pairs // count), "nobody has"),
+    ("check_ring", lambda parameters, n: 2 * parameters * (n - 1) / n, "4 bytes"),
+    ("check_ring", lambda parameters, n: 4 * parameters * (n - 1) / n, "one way"),
+    ("check_ring", lambda parameters, n: 8 * parameters * (n - 1), "all processes"),
+    ("check_ring", lambda parameters, n: 8 * parameters, "not 2 N"),
     ("check_standard_deviation", lambda picture: picture.std(), "one less"),
     ("check_standard_deviation", lambda picture: picture.var(correction=0), "root"),
     ("check_cheating_rule", lambda i, v: (i + v) / 2, "wins no metric yet; it is nearest in"),

@@ -22,6 +22,7 @@ from ldf_utils.evaluation import (
 from ldf_utils.images import PairFolder, write_image
 from ldf_utils.metrics import METRICS, USUAL, measure
 from ldf_utils.networks import load_network
+from ldf_utils.processes import Team
 
 STEMS = ("a", "b", "c")
 
@@ -428,3 +429,28 @@ def test_one_result_of_two_is_missing_among_real_pairs(shared_dir, capsys):
     captured = capsys.readouterr()
     assert captured.err.count("no result for the pair") == 1
     assert "LDFusion" in captured.out
+
+
+def test_processes_share_a_set_and_the_first_reports_for_all(set_dir, monkeypatch, capsys):
+    """Two processes, one after the other, whose exchange is played by a list."""
+    (set_dir / "fused_dim" / "b.png").unlink()
+    whole, shared = set_dir / "whole.csv", set_dir / "shared.csv"
+    command = [str(set_dir), "--metrics", "EN", "SD", "--no-cache", "--csv"]
+    assert evaluation.main([*command, str(whole)]) == 1
+    said = capsys.readouterr()
+    found = {}
+
+    class Played(Team):
+        def gather(self, value):
+            found[self.rank] = value
+            return [found[rank] for rank in sorted(found)]
+
+    for rank in (1, 0):
+        team = Played(rank, 2, torch.device("cpu"))
+        monkeypatch.setattr(evaluation, "join_team", lambda device, team=team: team)
+        code = evaluation.main([*command, str(shared)])
+        if rank == 1:
+            assert capsys.readouterr().out == "" and not shared.exists()
+    assert code == 1 and [len(found[rank][0]) for rank in (0, 1)] == [4, 1]
+    assert shared.read_text() == whole.read_text()
+    assert capsys.readouterr().err.count("b.png") == said.err.count("b.png") > 0

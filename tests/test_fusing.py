@@ -16,6 +16,7 @@ from ldf_utils.baselines import RULES, average
 from ldf_utils.fusing import _fuse_tiles, fuse_folder, fuse_pair, fuse_tensors, main
 from ldf_utils.images import ImageError, Pair, luminance, read_image, write_image
 from ldf_utils.networks import BoundedFusionNetwork, LDLite, save_network
+from ldf_utils.processes import Team
 
 
 def _network(width=4, heads=0.3, seed=0):
@@ -313,6 +314,24 @@ def test_single_pictures(folders):
 
 
 # --- the command line ---------------------------------------------------------------------------
+
+
+def test_processes_share_a_folder_and_the_first_reports_for_all(folders, monkeypatch):
+    """Two processes, one after the other, whose exchange is played by a list."""
+    (folders / "ir" / "alone.png").write_bytes((folders / "ir" / "a.png").read_bytes())
+    found = []
+
+    class Played(Team):
+        def gather(self, value):
+            found.append(value)
+            return found
+
+    for rank in (0, 1):
+        team = Played(rank, 2, torch.device("cpu"))
+        report = _fuse(folders, team=team)
+        assert [path.name for path in found[rank].written] == ["ab"[rank] + ".png"]
+    assert [path.name for path in report.written] == ["a.png", "b.png"]
+    assert len(report.problems) == 1 and "alone" in report.problems[0]
 
 
 def _command(folder, *more):

@@ -43,6 +43,7 @@ OVERRIDES = {
         "short_seeds": 1,
     },
     "05_evaluation": {"pairs_per_set": 2, "known_pairs": 3},
+    "06_scaling_out": {"steps": 3, "batch": 2, "patches": 2},
 }
 
 # Notebook to the number of figures it draws, at least.
@@ -53,6 +54,7 @@ FIGURES = {
     "03_language_and_patch_losses": 14,
     "04_training": 11,
     "05_evaluation": 9,
+    "06_scaling_out": 4,
 }
 
 # Notebook to its recorded numbers and the range each lies in, on generated and on real pairs, with
@@ -106,6 +108,16 @@ RANGES = {
         "oracle_agreement.SSIM": (-1.0, 1.0),
         "sd_true": (1.0, 127.5),
         "sd_saturated": (0.0, 15.97),
+    },
+    "06_scaling_out": {
+        "gradient_difference": (0.0, 1e-4),
+        "gradient_difference_of_half": (0.01, 10.0),
+        "efficiency.weak": (0.05, 2.0),
+        "efficiency.strong": (0.05, 2.0),
+        "parameters": (5_776_977, 5_776_977),
+        "teraflop_per_crop": (0.3, 1.0),
+        "efficiency_of_64.50 GB/s": (0.5, 1.0),
+        "failed_exit_code": (1, 255),
     },
 }
 

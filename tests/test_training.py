@@ -1,14 +1,17 @@
 """Training: crops that are what they should be, a loop that learns, runs that can be stopped."""
 
 import csv
+import errno
 import itertools
 import json
 import math
 import os
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,9 +19,12 @@ from test_losses import PROMPTS, TinyClip
 from torch import nn
 
 from ldf_utils import training
-from ldf_utils.images import ImageError, Pair, write_image
-from ldf_utils.losses import LossTerms
+from ldf_utils.clip_space import PROMPTS as PAPER_PROMPTS
+from ldf_utils.images import ImageError, Pair, PairFolder, read_image, write_image
+from ldf_utils.losses import LossTerms, LossWeights
 from ldf_utils.networks import BoundedFusionNetwork, load_network
+from ldf_utils.processes import ProcessError, Team
+from ldf_utils.steps import EpochOrder, gradients, prepare
 from ldf_utils.training import (
     Crops,
     TrainConfig,
@@ -28,6 +34,8 @@ from ldf_utils.training import (
     main,
     step_seed,
 )
+
+ROOT = Path(__file__).resolve().parent.parent
 
 SMALL = TrainConfig(
     steps=6,
@@ -161,6 +169,24 @@ def test_seeds_of_neighbors_differ():
     assert len(seeds) == 125
 
 
+@pytest.mark.parametrize("name", ["paper", "paper-as-released", "laptop", "smoke"])
+def test_the_configurations_that_ship_are_what_they_say(name):
+    text = (ROOT / "configs" / f"{name}.toml").read_text(encoding="utf-8")
+    config = TrainConfig.from_dict(tomllib.loads(text))
+    if name.startswith("paper"):
+        assert (config.network, config.patches, config.batch, config.crop) == ("paper", 32, 16, 224)
+        assert config.weights == LossWeights() and config.prompts == PAPER_PROMPTS
+        assert config.learning_rate == 5e-4 and config.noise == 0.03 and config.min_std == 0.05
+        assert (config.entropy_threshold, config.mean_over) == (6, "all")
+        released = name.endswith("released")
+        assert (config.schedule == "released") is released
+        assert (config.patch_rule == "released") is released
+        last = learning_rate(config.steps - 1, config) / config.learning_rate
+        assert (last > 1) if released else (last == 1 / 32)
+    else:
+        assert (config.network, config.clip) == ("bounded", "mini")
+
+
 # --- crops
 
 
@@ -256,7 +282,122 @@ def test_the_cache_limit_changes_what_is_read_and_nothing_else(pairs):
     assert kept[0] == 0 and 0 < kept[1] <= 5000
 
 
+@pytest.mark.parametrize("augment", ["affine", "released"])
+@pytest.mark.parametrize("size", [(60, 70), (40, 30)])
+def test_crops_can_be_turned(augment, size):
+    """A picture of coordinates shows where each pixel comes from, alike in both sources."""
+    y, x = torch.meshgrid(*(torch.linspace(0.1, 0.9, s) for s in size), indexing="ij")
+    pair = Pair("p", x[None], y[None])
+    config = replace(SMALL, augment=augment, flip=False, min_std=0.0)
+    crops, generator = Crops([pair], config), torch.Generator().manual_seed(0)
+    drawn = torch.stack([crops.draw(generator) for _ in range(20)])
+    assert drawn.shape == (20, 2, 32, 32)
+    black = (drawn == 0).all(dim=1)
+    assert black.any() if augment == "released" else not black.any()
+    inside = drawn[:, :, 12:20, 12:20]
+    along = inside[:, 0, 4, 7] - inside[:, 0, 4, 0]
+    assert (along.abs() > 0.02).all() and along.std() > 1e-3, "zoom changes the slope"
+    tilt = (inside[:, 0, 7, 4] - inside[:, 0, 0, 4]).abs() / along.abs()
+    assert 0.01 < tilt.mean() < 0.3, "turned and sheared a little"
+
+
+def test_in_epochs_every_pair_has_its_turn_and_processes_share_them():
+    whole = EpochOrder(10, seed=3)
+    first, second = ([whole.pair(e * 10 + k) for k in range(10)] for e in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(10)) and first != second
+    assert [whole.pair(k) for k in (3, 14, 5)] == [first[3], second[4], first[5]]
+    shares = [EpochOrder(10, rank, 2, seed=3) for rank in (0, 1)]
+    assert [len(share) for share in shares] == [5, 5]
+    for epoch in (0, 1):
+        both = [[s.pair(epoch * 5 + k) for k in range(5)] for s in shares]
+        assert sorted(both[0] + both[1]) == list(range(10))
+    uneven = [EpochOrder(3, rank, 2) for rank in (0, 1)]
+    assert {s.pair(k) for s in uneven for k in range(2)} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("rank", "count"), [(0, 1), (0, 2), (1, 2)])
+def test_crops_go_through_the_pairs_in_epochs(rank, count):
+    shades = [Pair(str(k), torch.full((1, 32, 32), k / 5), torch.rand(1, 32, 32)) for k in range(4)]
+    config = replace(SMALL, order="epochs", batch=2, accumulate=2, steps=4)
+    crops = Crops(shades, config, rank, count)
+    seen = [
+        round(5 * shade.item())
+        for step in range(2)
+        for batch in prepare(crops, step, rank)
+        for shade in batch.infrared.mean(dim=(1, 2, 3))
+    ]
+    length = len(crops.order)
+    assert length == 4 // count
+    for epoch in range(0, 8, length):
+        assert len(set(seen[epoch : epoch + length])) == length
+
+
+def test_what_is_prepared_ahead_is_what_would_be_drawn_in_between(pairs, tmp_path):
+    found = []
+    for ahead in (0, 1, 3):
+        config, network = replace(SMALL, ahead=ahead, accumulate=2), tiny_network()
+        fit(config, pairs, TinyClip(), network, tmp_path / str(ahead), progress=False)
+        found.append(weights_of(network))
+    assert_same_bits(found[0], found[1])
+    assert_same_bits(found[0], found[2])
+
+
 # --- the loop
+
+
+def test_batches_that_are_added_up_give_the_mean_of_their_gradients(pairs):
+    config = replace(SMALL, accumulate=3)
+    batches = prepare(Crops(pairs, config), step=5)
+    assert len({batch.seed for batch in batches}) == 3
+    assert batches[0].seed == prepare(Crops(pairs, SMALL), step=5)[0].seed
+    device = torch.device("cpu")
+    criterion = training._criterion(config, TinyClip(), device)
+    together, alone = tiny_network(), tiny_network()
+    row, fused = gradients(together, criterion, batches, config, device)
+    assert len(fused) == 3
+    batches = prepare(Crops(pairs, config), step=5)  # their generators have moved on
+    totals = []
+    for batch in batches:
+        totals.append(gradients(alone, criterion, [batch], config, device)[0]["total"])
+    assert row["total"] == pytest.approx(sum(totals) / 3, rel=1e-6)
+    for one, other in zip(together.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad / 3, atol=1e-6, rtol=1e-5)
+
+
+def test_sources_whose_crop_is_fixed_are_embedded_once(tmp_path):
+    small = [make_pair(f"p{i}", 32, 32, seed=i) for i in range(3)]
+    plain, kept, large = TinyClip(), TinyClip(), TinyClip()
+    config = replace(SMALL, steps=20)
+    first = fit(config, small, plain, tiny_network(), tmp_path / "1", progress=False)
+    config = replace(config, cache_sources=True)
+    second = fit(config, small, kept, tiny_network(), tmp_path / "2", progress=False)
+
+    def sources(clip):
+        return sum(count for count, _, graph in clip.encoded if not graph)
+
+    assert sources(plain) == 20 * 2 * 2
+    assert sources(kept) == 3 * 2 * 2, "three pairs, each as it is and mirrored"
+    for one, other in zip(first.history, second.history, strict=True):
+        assert one["total"] == pytest.approx(other["total"], rel=1e-4)
+    config = replace(config, steps=4)
+    fit(config, [make_pair("p", 40, 40)], large, tiny_network(), tmp_path / "3", progress=False)
+    assert sources(large) == 4 * 2 * 2, "a crop of a larger picture is another one each time"
+
+
+@pytest.mark.parametrize("order", ["random", "epochs"])
+def test_one_pair_is_enough(order, tmp_path):
+    only, config = [make_pair("only", 40, 40)], replace(SMALL, order=order)
+    result = fit(config, only, TinyClip(), tiny_network(), tmp_path, progress=False)
+    assert len(result.history) == 6
+
+
+def test_the_critics_in_use_are_named(pairs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = replace(SMALL, steps=1, perceptual="auto")
+    fit(config, pairs, TinyClip(), tiny_network(), tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "CLIP tiny" in said and "filterbank (stands in for VGG19" in said
 
 
 def test_the_network_sees_noise_and_the_loss_does_not(pairs, monkeypatch, tmp_path):
@@ -273,7 +414,8 @@ def test_the_network_sees_noise_and_the_loss_does_not(pairs, monkeypatch, tmp_pa
             return LossTerms(fused.mean(), {"direction": fused.detach().mean()})
 
     monkeypatch.setattr(training, "FusionLoss", lambda *_, **__: Loss())
-    fit(replace(SMALL, noise=0.03), pairs, TinyClip(), Recorder(), tmp_path, progress=False)
+    config = replace(SMALL, noise=0.03, samples=0)
+    fit(config, pairs, TinyClip(), Recorder(), tmp_path, progress=False)
     assert len(seen) == 6
     noise = torch.stack([torch.stack(x[:2]) - torch.stack(x[2:]) for x in seen])
     assert noise.std().item() == pytest.approx(0.03, rel=0.03)
@@ -328,7 +470,49 @@ def test_what_a_run_leaves(pairs, tmp_path):
     assert_same_bits(weights_of(saved), weights_of(result.network))
     assert saved.metadata["last"]["step"] == 6 and saved.metadata["clip"] == "tiny"
     names = {path.name for path in result.folder.iterdir()}
-    assert names == {"config.json", "history.csv", "checkpoint.pt", "network.pt"}
+    assert names == LEFT | {"network.pt"}
+    samples = sorted(path.name for path in (result.folder / "samples").iterdir())
+    assert samples == ["step_000002.png", "step_000004.png", "step_000006.png"]
+    picture = read_image(result.folder / "samples" / samples[-1])
+    assert picture.shape == (1, 2 * 32, 3 * 32) and picture.std() > 0.1
+    environment = json.loads((result.folder / "environment.json").read_text())
+    assert environment["torch"] == torch.__version__ and environment["clip model"] == "tiny"
+    assert environment["perceptual features"] == "filterbank" and environment["processes"] == 1
+    summary = json.loads((result.folder / "summary.json").read_text())
+    assert summary["crops"] == 12 and summary["crops_per_second"] > 0
+
+
+# What every run leaves, but for the network, which only our own classes are saved as.
+LEFT = {
+    *("config.json", "environment.json", "history.csv", "checkpoint.pt", "samples"),
+    "summary.json",
+}
+
+
+def test_the_run_can_be_watched_in_tensorboard_where_it_is(pairs, tmp_path, monkeypatch):
+    events = []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            events.append(("open", folder, purge_step))
+
+        def add_scalar(self, name, value, step):
+            events.append((name, value, step))
+
+        def add_image(self, name, picture, step):
+            events.append((name, tuple(picture.shape), step))
+
+        def close(self):
+            events.append(("close",))
+
+    module = SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    result = fit(SMALL, pairs, TinyClip(), tiny_network(), tmp_path, progress=False)
+    assert events[0] == ("open", str(tmp_path), 1) and events[-1] == ("close",)
+    assert ("total", result.history[3]["total"], 4) in events
+    assert ("samples", (1, 64, 96), 6) in events
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # not installed
+    fit(SMALL, pairs, TinyClip(), tiny_network(), tmp_path, progress=False)
 
 
 def test_without_language_no_clip_is_loaded(pairs, tmp_path, monkeypatch):
@@ -430,7 +614,8 @@ def test_a_new_run_replaces_the_old_one(pairs, tmp_path):
 
     with pytest.raises(Stop):
         fit(SMALL, pairs, TinyClip(), tiny_network(), tmp_path, impatient, progress=False)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "history.csv"}
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"config.json", "environment.json", "history.csv"}
     assert len((tmp_path / "history.csv").read_text().splitlines()) == 2
 
 
@@ -497,7 +682,214 @@ def test_a_gradient_that_is_not_finite_stops_the_run_too(pairs, tmp_path):
     assert_same_bits(weights_of(network), before)
 
 
+def test_a_picture_that_cannot_be_read_stops_the_run_with_its_name(pairs, tmp_path):
+    for pair in pairs:
+        write_image(pair.infrared, tmp_path / "data" / "ir" / f"{pair.name}.png")
+        write_image(pair.visible, tmp_path / "data" / "vi" / f"{pair.name}.png")
+    bad = tmp_path / "data" / "vi" / "p2.png"
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:40])
+    config = replace(SMALL, order="epochs", batch=1, samples=0, checkpoint_every=1, cache_mb=0.0)
+    folder, data = tmp_path / "run", PairFolder(tmp_path / "data")
+    with pytest.raises(ImageError, match=r"step \d: .*p2\.png.*(stays at|no checkpoint yet)") as e:
+        fit(config, data, TinyClip(), tiny_network(), folder, progress=False)
+    assert "resume" in str(e.value)
+    bad.write_bytes(whole)  # mended, the run goes on to what it would have been
+    network = tiny_network()
+    fit(config, data, TinyClip(), network, folder, resume=True, progress=False)
+    straight = tiny_network()
+    fit(config, data, TinyClip(), straight, tmp_path / "other", progress=False)
+    assert_same_bits(weights_of(network), weights_of(straight))
+
+
+def test_a_full_disk_is_named_and_the_last_checkpoint_stays(pairs, tmp_path, monkeypatch):
+    real, calls = torch.save, []
+
+    def save(content, path):
+        calls.append(path)
+        if len(calls) == 2:
+            Path(path).write_bytes(b"half a check")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(content, path)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(TrainingError, match=r"step 4: .*No space left.*disk full.*stays at"):
+        fit(SMALL, pairs, TinyClip(), tiny_network(), tmp_path, progress=False)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 2
+    assert not list(tmp_path.glob(".*")), "half a file is left"
+    other = TinyNetwork()
+    result = fit(SMALL, pairs, TinyClip(), other, tmp_path, resume=True, progress=False)
+    whole = fit(SMALL, pairs, TinyClip(), tiny_network(), tmp_path / "whole", progress=False)
+    assert_same_bits(weights_of(result.network), weights_of(whole.network))
+
+
+def test_a_checkpoint_of_an_earlier_version_can_be_resumed(pairs, tmp_path):
+    whole = fit(SMALL, pairs, TinyClip(), tiny_network(), tmp_path, progress=False)
+    path = tmp_path / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    facts = content.pop("facts")
+    content |= {"clip": facts["clip model"], "pairs": facts["pairs"]}
+    for added in ("schedule", "accumulate", "order", "augment", "patch_rule", "lean", "ahead"):
+        del content["config"][added]
+    torch.save(content, path)
+    again = fit(SMALL, pairs, TinyClip(), TinyNetwork(), tmp_path, resume=True, progress=False)
+    assert_same_bits(weights_of(again.network), weights_of(whole.network))
+
+
+KILLED = """
+import io, os, random, signal, sys, time, traceback
+from dataclasses import replace
+from pathlib import Path
+
+import resource
+import torch
+
+tests, out = Path(sys.argv[1]), Path(sys.argv[2])
+sys.path[:0] = [str(tests), str(tests.parent)]
+from test_losses import TinyClip
+from test_training import SMALL, make_pair
+
+from ldf_utils import files
+from ldf_utils.networks import BoundedFusionNetwork
+from ldf_utils.training import TrainingError, fit
+
+torch.set_num_threads(1)
+config = replace(SMALL, steps=8, checkpoint_every=1)
+pairs = [make_pair(f"p{i}", 40, 50, seed=i) for i in range(3)]
+save, replace_file = torch.save, os.replace
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def half_a_save(content, path):
+    stream = io.BytesIO()
+    save(content, stream)
+    Path(path).write_bytes(stream.getvalue()[: stream.tell() // 2])
+    die()
+
+
+def at(number, function, otherwise):
+    calls = [0]
+
+    def called(*arguments):
+        calls[0] += 1
+        return (function if calls[0] == number else otherwise)(*arguments)
+
+    return called
+
+
+def start(folder, hurt=lambda: None):
+    # A process of its own, which has everything imported.
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        hurt()
+        torch.manual_seed(4)
+        fit(config, pairs, TinyClip(), BoundedFusionNetwork(4), folder, resume=True,
+            progress=False)
+        os._exit(0)
+    except TrainingError as error:
+        print("stopped:", error, flush=True)
+        os._exit(5)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(3)
+
+
+def end(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def look(folder):
+    # Whenever there is a checkpoint, it is whole.
+    path = folder / "checkpoint.pt"
+    return torch.load(path, weights_only=True)["step"] if path.exists() else 0
+
+
+began = time.perf_counter()
+assert end(start(out / "whole")) == 0
+duration = time.perf_counter() - began
+
+hurts = {
+    "before": lambda: setattr(torch, "save", at(1, lambda *a: die(), save)),
+    "first write": lambda: setattr(torch, "save", at(1, half_a_save, save)),
+    "third write": lambda: setattr(torch, "save", at(3, half_a_save, save)),
+    # replaced are: config, environment, checkpoint 1, history, sample, checkpoint 2, ...
+    "before the name": lambda: setattr(files.os, "replace", at(6, lambda *a: die(), os.replace)),
+    "after the name": lambda: setattr(
+        files.os, "replace", at(6, lambda *a: (replace_file(*a), die()), os.replace)
+    ),
+    "history": lambda: setattr(files.os, "replace", at(7, lambda *a: die(), os.replace)),
+}
+for name, hurt in hurts.items():
+    folder = out / name
+    code = end(start(folder, hurt))
+    assert code == -signal.SIGKILL, (name, code)
+    print(name, "left step", look(folder), flush=True)
+    assert end(start(folder)) == 0, name
+
+folder = out / "at random"
+for _ in range(5):
+    pid = start(folder)
+    time.sleep(random.Random(pid).uniform(0, 0.6 * duration))
+    os.kill(pid, signal.SIGKILL)
+    end(pid)
+    print("at random left step", look(folder), flush=True)
+assert end(start(folder)) == 0
+
+
+def small_disk():
+    def limited(content, path):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        try:
+            save(content, path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    torch.save = at(4, limited, save)
+
+
+folder = out / "file too large"
+assert end(start(folder, small_disk)) == 5
+assert look(folder) == 3
+assert end(start(folder)) == 0
+print("done")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and signals")
+def test_killed_at_any_moment_and_resumed_the_weights_are_the_same_bits(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    run = subprocess.run(
+        [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr[-3000:]
+    for name, step in (("before", 0), ("first write", 0), ("third write", 2),
+                       ("before the name", 1), ("after the name", 2), ("history", 2)):  # fmt: skip
+        assert f"{name} left step {step}\n" in run.stdout, run.stdout
+    assert "stopped: step 4: what the run has to keep could not be written" in run.stdout
+    expected = load_network(tmp_path / "whole" / "network.pt")
+    history = (tmp_path / "whole" / "history.csv").read_text()
+    folders = [folder for folder in tmp_path.iterdir() if folder.is_dir()]
+    assert len(folders) == 9
+    for folder in folders:
+        assert_same_bits(weights_of(load_network(folder / "network.pt")), weights_of(expected))
+        assert (folder / "history.csv").read_text() == history
+        assert not list(folder.glob(".*")), "half a file is left"
+
+
 # --- many processes
+
 
 TOGETHER = """
 import json, sys
@@ -511,11 +903,14 @@ sys.path[:0] = [str(tests), str(tests.parent)]
 from test_losses import PROMPTS, TinyClip
 from test_training import SMALL, TinyNetwork, make_pair
 
-from ldf_utils.losses import FusionLoss, LossWeights
+from ldf_utils.losses import FusionLoss
+from ldf_utils.patches import PatchSampler
+from ldf_utils.processes import ProcessError
 from ldf_utils.training import fit, join_team
 
 torch.set_num_threads(1)
-loss = FusionLoss(TinyClip(), PROMPTS, LossWeights(patch=0))
+loss = FusionLoss(TinyClip(), PROMPTS, sampler=PatchSampler(5, size=16), entropy_threshold=6.4)
+draws = loss.sampler.draw(4, torch.Generator().manual_seed(6), (32, 32))
 images = torch.rand(3, 4, 1, 32, 32, generator=torch.Generator().manual_seed(5))
 team = join_team("cpu")
 torch.manual_seed(team.rank)  # different weights, until the team agrees
@@ -524,46 +919,67 @@ network.unused = torch.nn.Parameter(torch.ones(2))
 team.agree(network)
 
 
-def step(images, average):
+def step(images, draws, average):
     network.zero_grad()
-    terms = loss(network(images[1], images[2]), images[1], images[2])
+    terms = loss(network(images[1], images[2]), images[1], images[2], draws=draws)
     terms.total.backward()
     if average:
         team.average(network)
     gradients = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
-    return {"total": terms.total.item(), "gradients": gradients}
+    return {"total": terms.total.item(), "gradients": gradients, "kept": terms.kept}
 
 
-alone = step(images, average=False)
-halves = step(images[:, team.rank * 2 : team.rank * 2 + 2], average=True)
+alone = step(images, draws, average=False)
+mine = slice(team.rank * 2, team.rank * 2 + 2)
+halves = step(images[:, mine], draws.view(5, 4, 2, 3)[:, mine].flatten(0, 1), average=True)
 halves["total"] = team.mean({"total": halves["total"]})["total"]
 
 pairs = [make_pair(f"p{i}", 40, 50, seed=i) for i in range(4)]
 result = fit(SMALL, pairs, TinyClip(), TinyNetwork(), out / "run", progress=False)
 state = {"history": result.history, "network": result.network.state_dict()}
-torch.save({"alone": alone, "halves": halves, "fit": state}, out / f"{team.rank}.pt")
+more = replace(SMALL, accumulate=2, order="epochs", checkpoint_every=3)
+result = fit(more, pairs, TinyClip(), TinyNetwork(), out / "more", progress=False)
+state["more"] = result.network.state_dict()
+
+told = ""
+try:
+    team.average(network, failed=team.rank == 1)
+except ProcessError as error:
+    told = str(error)
+team_work = {"told": told, "all": team.gather(team.rank), "share": team.share(range(5))}
+torch.save({"alone": alone, "halves": halves, "fit": state, "team": team_work},
+           out / f"{team.rank}.pt")
 """
+
+
+def torchrun(*arguments, processes=2, timeout=600):
+    """Run under torchrun; gives (exit code, output)."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc_per_node={processes}", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    run = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        output, _ = run.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        run.terminate()  # which torchrun passes on to its processes, other than being killed
+        output, _ = run.communicate()
+        pytest.fail(f"{command} did not end:\n{output[-3000:]}")
+    return run.returncode, output
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one_on_the_whole_batch(tmp_path):
     script = tmp_path / "together.py"
     script.write_text(TOGETHER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(script), str(Path(__file__).parent), str(tmp_path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        _, errors = run.communicate(timeout=300)
-    except subprocess.TimeoutExpired:
-        run.terminate()  # which torchrun passes on to its processes, other than being killed
-        _, errors = run.communicate()
-        pytest.fail(f"{command} did not end:\n{errors[-3000:]}")
-    assert run.returncode == 0, errors[-3000:]
+    code, output = torchrun(str(script), str(Path(__file__).parent), str(tmp_path))
+    assert code == 0, output[-3000:]
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
 
     alone, halves = first["alone"], first["halves"]
     assert halves["total"] == pytest.approx(alone["total"], abs=1e-6)
+    assert 0 < alone["kept"] < 1
     assert halves["gradients"].keys() - alone["gradients"].keys() == {"unused"}
     for name, gradient in alone["gradients"].items():
         assert gradient.abs().max() > 1e-4
@@ -573,8 +989,42 @@ def test_two_processes_equal_one_on_the_whole_batch(tmp_path):
     assert_same_bits(first["fit"]["network"], second["fit"]["network"])
     assert first["fit"]["history"] == second["fit"]["history"]
     assert len(first["fit"]["history"]) == 6
+    assert_same_bits(first["fit"]["more"], second["fit"]["more"])
+    assert first["team"]["told"].startswith("process 0 of 2: stopped, because 1 other process")
+    assert second["team"]["told"] == "" and second["team"]["all"] == [0, 1]
+    assert (first["team"]["share"], second["team"]["share"]) == ([0, 2, 4], [1, 3])
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"config.json", "history.csv", "checkpoint.pt"}
+    assert names == LEFT
+
+
+def test_one_process_needs_no_other():
+    team, network = Team(0, 1, torch.device("cpu")), tiny_network()
+    team.average(network)
+    team.agree(network)
+    assert team.mean({"a": 1.5}) == {"a": 1.5} and team.gather("x") == ["x"]
+    assert team.share([1, 2, 3]) == [1, 2, 3]
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_broken_connection_is_named(monkeypatch):
+    def broken(tensor):
+        raise RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1\nstack")
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", broken)
+    with pytest.raises(ProcessError, match=r"process 1 of 2.*averaging.*closed by peer.*message"):
+        Team(1, 2, torch.device("cpu")).average(tiny_network())
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_ends_the_job_with_its_reason(set_folder, tmp_path):
+    """Two processes, four pairs, one of them damaged: whoever draws it stops them all."""
+    bad = set_folder / "ir" / "p1.png"
+    bad.write_bytes(bad.read_bytes()[:30])
+    command = ["-m", "ldf_utils.training", *QUICK, "--set", "order=epochs", "--set", "crop=32"]
+    command += ["--set", "batch=2", "--set", "samples=0", "--data", str(set_folder)]
+    code, output = torchrun(*command, "--output", str(tmp_path / "run"), timeout=900)
+    assert code != 0
+    assert "error: process" in output and "p1.png" in output, output[-3000:]
 
 
 # --- command line
@@ -605,6 +1055,18 @@ def test_command_line_trains_refuses_to_overwrite_and_resumes(set_folder, tmp_pa
     assert main([*command, str(set_folder)]) == 2
     assert "--resume" in capsys.readouterr().err
     assert main([*command, str(set_folder.parent), "--resume"]) == 0
+
+
+def test_command_line_names_the_folder_after_the_configuration(
+    set_folder, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "mine.toml").write_text("crop = 32\nbatch = 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["--config", "mine.toml", *QUICK, "--data", str(set_folder)]) == 0
+    left = {path.name for path in (tmp_path / "runs" / "mine").iterdir()}
+    assert left == LEFT | {"network.pt", "curves.png"}
+    assert main([*QUICK, "--data", str(set_folder)]) == 2
+    assert "--output" in capsys.readouterr().err
 
 
 def test_command_line_takes_words_as_they_are(set_folder, tmp_path):
