@@ -414,7 +414,8 @@ def test_the_network_sees_noise_and_the_loss_does_not(pairs, monkeypatch, tmp_pa
             return LossTerms(fused.mean(), {"direction": fused.detach().mean()})
 
     monkeypatch.setattr(training, "FusionLoss", lambda *_, **__: Loss())
-    fit(replace(SMALL, noise=0.03), pairs, TinyClip(), Recorder(), tmp_path, progress=False)
+    config = replace(SMALL, noise=0.03, samples=0)
+    fit(config, pairs, TinyClip(), Recorder(), tmp_path, progress=False)
     assert len(seen) == 6
     noise = torch.stack([torch.stack(x[:2]) - torch.stack(x[2:]) for x in seen])
     assert noise.std().item() == pytest.approx(0.03, rel=0.03)
