@@ -407,12 +407,13 @@ def _open_folder(
         with contextlib.suppress(OSError):
             (folder / SAMPLES).rmdir()
         write_json(folder / CONFIG, config.to_dict())
-    packages = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow")
+    packages = ("torchvision", "open_clip_torch", "numpy", "pillow")
     device = platform.processor() or platform.machine()
     if team.device.type == "cuda":
         device = torch.cuda.get_device_name(team.device)
     environment = {
         "python": platform.python_version(),
+        "torch": torch.__version__,
         **{name: importlib.metadata.version(name) for name in packages},
         "device": f"{team.device.type}, {device}",
         "threads": torch.get_num_threads(),
@@ -456,8 +457,10 @@ class _Log:
             generator = torch.Generator().manual_seed(config.seed)
             self.pairs = torch.stack([self.crops.draw(generator) for _ in range(config.samples)])
         sources = self.pairs.to(self.team.device).split(1, dim=1)
+        mode = network.training
         with torch.no_grad():
             fused = network.eval()(*sources).float()
+        network.train(mode)
         rows = torch.cat([*sources, fused], dim=3)[:, 0].cpu()  # (N, crop, 3 * crop)
         picture = rows.flatten(0, 1)[None].clamp(0, 1)
         write_image(picture, self.folder / SAMPLES / f"step_{step:06d}.png")
