@@ -61,6 +61,11 @@ def test_unknown_words_are_refused_with_suggestions(clip):
         clip.encode_text("a clear image " * 20)
 
 
+SOME_WORDS = frozenset(
+    "image objects blurry bright photo thermal infrared vehicle night salient noise detail".split()
+)
+
+
 @pytest.mark.parametrize(
     ("asked", "first"),
     [
@@ -75,14 +80,13 @@ def test_unknown_words_are_refused_with_suggestions(clip):
         ("nigth", "night"),
     ],
 )
-def test_the_nearest_word_comes_first(clip, asked, first):
-    assert asked not in clip.words and first in clip.words
-    assert clip_space.nearest_words(asked, clip.words)[0] == first
+def test_the_nearest_word_comes_first(asked, first):
+    assert clip_space.nearest_words(asked, SOME_WORDS)[0] == first
 
 
 @pytest.mark.parametrize("asked", ["cat", "dog", "rgb", "automobile", "an1"])
-def test_no_word_is_suggested_where_none_is_near(clip, asked):
-    assert clip_space.nearest_words(asked, clip.words) == []
+def test_no_word_is_suggested_where_none_is_near(asked):
+    assert clip_space.nearest_words(asked, SOME_WORDS) == []
 
 
 def test_compact_tokens_are_the_large_tokenizers(clip):

@@ -19,7 +19,7 @@ from ldf_utils.losses import (
     direction_loss,
     patch_direction_loss,
 )
-from ldf_utils.patches import PatchSampler
+from ldf_utils.patches import PatchSampler, extract_patches
 
 PROMPTS = SimpleNamespace(infrared="an infrared image", visible="a gray image", fused="a clear one")
 
@@ -409,7 +409,7 @@ def test_terms_equal_the_pure_functions(clip, images):
     torch.testing.assert_close(got["angle"], angle_loss(*embed).mean())
     torch.testing.assert_close(got["perceptual"], PerceptualLoss()(*images))
     theta = sampler.sample(2, torch.Generator().manual_seed(1), (48, 40))
-    patches = clip.encode_image(losses.extract_patches(images[0], theta, 16))
+    patches = clip.encode_image(extract_patches(images[0], theta, 16))
     torch.testing.assert_close(
         got["patch"], patch_direction_loss(patches, *embed[1:], loss.directions)
     )
@@ -456,7 +456,7 @@ def test_gradient_equals_that_of_encoding_all_patches_and_multiplying_by_zero(cl
     loss(fast, infrared, visible, torch.Generator().manual_seed(1)).total.backward()
     slow = fused.clone().requires_grad_()
     theta = sampler.sample(2, torch.Generator().manual_seed(1), (48, 40))
-    embeddings = clip.encode_image(losses.extract_patches(slow, theta, 16))
+    embeddings = clip.encode_image(extract_patches(slow, theta, 16))
     image = torch.arange(12) % 2
     with torch.no_grad():
         sources = [clip.encode_image(x)[image] for x in (infrared, visible)]
