@@ -105,7 +105,7 @@ def present(
     caption: str,
     alt: str,
     path: str | os.PathLike | None = None,
-    max_kilobytes: float = 110,
+    max_kilobytes: float = 90,
 ) -> None:
     """Show a figure: the finding above it, a caption beneath it, the alt text with it.
 
