@@ -94,3 +94,18 @@ def test_the_small_sets_are_in_the_registry_and_small():
     assert set(real_data.SMALL) <= set(registry)
     files = [file for name in real_data.SMALL for file in registry[name].files]
     assert sum(file.bytes for file in files) < 60e6
+
+
+def test_published_means_are_ranked_together_with_ours(tmp_path):
+    best = dict.fromkeys(shipped_network.METRICS, 2.0)
+    worst = dict.fromkeys(shipped_network.METRICS, 1.0)
+    table = tmp_path / "rivals.csv"
+    header = ",".join(["method", *shipped_network.METRICS])
+    table.write_text(header + "\nRival," + ",".join("1.5" for _ in best) + "\n")
+    found = shipped_network.among_rivals({"ours": best, "average": worst}, str(table))
+    assert {name: row["rank"] for name, row in found.items()} == {
+        "ours": 1.0, "Rival": 2.0, "average": 3.0,
+    }  # fmt: skip
+    table.write_text("method,EN\nRival,1\n")
+    with pytest.raises(ValueError, match="no column"):
+        shipped_network.among_rivals({"ours": best}, str(table))

@@ -133,7 +133,7 @@ def among_rivals(rows: Mapping[str, Mapping[str, float]], path: str) -> dict[str
     means = {row["method"]: {m: float(row[m]) for m in METRICS} for row in published}
     means |= {name: {m: row[m] for m in METRICS} for name, row in rows.items()}
     ranks = evaluation.mean_ranks(
-        [{"method": name, "image": "mean", **row} for name, row in means.items()]
+        [{"method": name, "image": "all", **row} for name, row in means.items()]
     )
     return {name: {"rank": round(ranks[name], 2), **means[name]} for name in ranks}
 
