@@ -57,6 +57,10 @@ FIGURES = {
     "06_scaling_out": 4,
 }
 
+# Megabytes, where a notebook may take more than 2000: this one starts three more processes, each
+# with a torch of its own, and what they share is counted in each. The README asks for 4 GB.
+MEMORY = {"06_scaling_out": 4000}
+
 # Notebook to its recorded numbers and the range each lies in, on generated and on real pairs, with
 # the small numbers above. "sets.TNO.EN" reaches into mappings.
 RANGES = {
@@ -200,4 +204,4 @@ def test_it_runs(path, run_dir, tmp_path):
     for name, (low, high) in RANGES[path.stem].items():
         value = look_up(record["metrics"], name)
         assert low <= value <= high, f"{name} = {value}, expected {low} to {high}"
-    assert record["peak_memory_mb"] < 2000
+    assert record["peak_memory_mb"] < MEMORY.get(path.stem, 2000)
