@@ -145,6 +145,7 @@ class _World:
     camera: float  # height of the camera above the ground, metres
     sun: tuple | None  # shadow of a metre: metres to the right, metres away; None without sun
     leafy: float  # how bright leaves are: above 1 for cameras that see near infrared
+    stored: float  # degrees that walls and roads still hold from the day, at night
     focal: float  # pixels
     horizon: float  # row of the horizon
     center: float  # column of the vanishing point
@@ -152,7 +153,6 @@ class _World:
     emission: np.ndarray = None
     temperature: np.ndarray = None
     depth: np.ndarray = None
-    lateral: np.ndarray = None  # metres to the right of the camera
     shade: np.ndarray = None  # how much of the sky's and sun's light arrives
     salient: np.ndarray = None
     labels: np.ndarray = None
@@ -323,7 +323,6 @@ def _planes(w: _World) -> None:
         depth = depth.astype(np.float32) * np.ones(shape, np.float32)
         grey = np.float32(rng.uniform(0.5, 0.85))
         lay(depth < back, depth, grey, w.ambient + rng.uniform(0, 2), 0.8)
-    w.lateral = columns * w.depth / w.focal
 
 
 def _side_wall(w, lay, side, columns, rows, indoors, back):
@@ -344,7 +343,7 @@ def _side_wall(w, lay, side, columns, rows, indoors, back):
     color = tones[house].transpose(2, 0, 1).copy()
     grain = _look_up("rough", depth * 40, altitude * 40, rng)
     color *= 1 + rng.uniform(0.03, 0.22) * grain
-    warmth = w.ambient + rng.uniform(-2, 8 if not w.night else 4)
+    warmth = w.ambient + rng.uniform(-2, 8 if not w.night else 4) + rng.uniform(0.2, 1) * w.stored
     heat = warmth + rng.normal(0, 1.2, 64).astype(np.float32)[house] + 0.3 * grain
     brick = rng.uniform(0.25, 0.6)
     if not indoors and rng.random() < 0.5:  # courses and joints, while they are wider than a pixel
@@ -383,6 +382,7 @@ def _ground(w, lay, depth, columns, mask):
     fade = np.clip(12 / depth, 0, 1)
     heat = w.ambient + rng.uniform(-4, 3 if w.night else 16) + 0.6 * broad + 0.25 * fine * fade
     if w.setting == "field":
+        heat = heat + rng.uniform(-0.3, 0.3) * w.stored
         green = rng.uniform(0.12, 0.34)
         tone = np.array([green * rng.uniform(0.7, 1.5), green, green * 0.45], np.float32)
         tone = w.leafy**0.5 * tone[:, None, None] * (1 + 0.28 * fine * fade + 0.2 * broad)
@@ -404,7 +404,8 @@ def _ground(w, lay, depth, columns, mask):
         edge = rng.uniform(2.5, 4.5)
         walk = np.abs(x) > edge
         tone = np.where(walk, tone * rng.uniform(1.2, 1.9), tone)
-        heat = np.where(walk, heat + rng.uniform(-4, 1), heat)
+        heat = heat + w.stored
+        heat = np.where(walk, heat + rng.uniform(-4, 1) - rng.uniform(0, 0.6) * w.stored, heat)
         dashes = rng.uniform(2, 5)
         lines = (np.abs(x) < 0.09) & ((depth / dashes % 1) < 0.55)
         lines |= np.abs(np.abs(x) - edge + 0.3) < 0.07
@@ -421,6 +422,13 @@ def _ground(w, lay, depth, columns, mask):
             sea = np.array([0.10, 0.16, 0.2], np.float32)[:, None, None] * rng.uniform(0.6, 2.0)
             tone = np.where(water, sea * (1 + 0.35 * ripple), tone)
             heat = np.where(water, w.ambient - rng.uniform(2, 8) + 0.4 * ripple, heat)
+        for _ in range(rng.integers(0, 7)):  # covers, patches of new asphalt, pits, puddles
+            cx, cz = rng.uniform(-6, 6), max(depth.min(), 1) * rng.uniform(1, 4)
+            half = rng.uniform(0.3, 1.2)
+            gap = np.hypot(x - cx, depth - cz) if rng.random() < 0.5 else np.maximum(
+                np.abs(x - cx), np.abs(depth - cz) * rng.uniform(0.3, 1))  # fmt: skip
+            tone = np.where(gap < half, tone * rng.uniform(0.4, 1.6), tone)
+            heat = np.where(gap < half, heat + rng.normal(0, 4) - 0.4 * w.stored, heat)
     lay(mask, depth, np.clip(tone, 0.01, 0.95).astype(np.float32), heat, 1.0)
 
 
@@ -712,7 +720,7 @@ def _vehicle(w, x, depth):
         np.float32
     )
     running = rng.random() < 0.7
-    metal = w.ambient + rng.uniform(-3, 6)
+    metal = w.ambient + rng.uniform(-6 if w.night else -3, 6)
     engine = w.ambient + (rng.uniform(14, 30) if running else rng.uniform(0, 6))
     side = 0.0 if front_view else rng.choice([-1, 1]) * half * 0.7
     warm = np.exp(-(((u - side) / (0.75 * min(half, 1))) ** 2) - ((v - waist * 0.6) / 0.5) ** 2)
@@ -768,7 +776,7 @@ def _remember(w, label, rows, columns, whole):
 
 
 _CROWD = {  # how many of each thing a setting holds, at least and at most
-    "street": dict(tree=(0, 4), lamp=(1, 4), crate=(0, 1), vehicle=(0, 4), person=(0, 4),
+    "street": dict(tree=(0, 4), lamp=(1, 4), crate=(0, 1), vehicle=(0, 4), person=(0, 6),
                    bush=(0, 2), sign=(0, 3), house=(0, 1), pole=(0, 1)),
     "field": dict(tree=(1, 6), lamp=(0, 1), crate=(0, 2), vehicle=(0, 2), person=(0, 4),
                   bush=(0, 5), sign=(0, 1), house=(0, 2), pole=(0, 1), fence=(0, 1)),
@@ -795,7 +803,7 @@ def _populate(w: _World) -> None:
             if w.horizon < 0:  # seen from above: between the lower and the upper edge
                 near = w.camera * w.focal / (w.height - w.horizon)
                 deepest = w.camera * w.focal / (0.15 * w.height - w.horizon)
-            depth = near * (max(deepest, near * 1.5) / near) ** rng.beta(1, 1.4)
+            depth = near * (max(deepest, near * 1.5) / near) ** rng.beta(1, 1.1)
             reach = 0.5 * w.width * depth / w.focal * 0.95
             x = rng.uniform(-reach, reach)
             if w.setting == "street" and kind in ("tree", "lamp", "crate", "bush", "sign"):
@@ -839,12 +847,14 @@ def _illuminate(w: _World) -> np.ndarray:
         tint = np.array([1.0, 0.97, 0.92], np.float32)
     light = ambient * tint[:, None, None] * w.shade
     rows = np.arange(w.height, dtype=np.float32)[:, None] - w.horizon
+    columns = np.arange(w.width, dtype=np.float32)[None, :] - w.center
     altitude = w.camera - rows * w.depth / w.focal
+    lateral = columns * w.depth / w.focal  # metres to the right of the camera
     for x, depth, tall, power, color in w.lamps:
-        squared = (w.lateral - x) ** 2 + (w.depth - depth) ** 2 + 0.4 * (altitude - tall) ** 2 + 1
+        squared = (lateral - x) ** 2 + (w.depth - depth) ** 2 + 0.4 * (altitude - tall) ** 2 + 1
         light = light + (power * 6 / squared) * color[:, None, None]
     if not w.night and not indoors and rng.random() < 0.5:  # shadows of clouds or trees
-        dapple = _look_up("patchy", w.lateral * 6, w.depth * 6, rng)
+        dapple = _look_up("patchy", lateral * 6, w.depth * 6, rng)
         light = light * (1 - rng.uniform(0.1, 0.45) * np.clip(dapple, 0, 1))
     return light.astype(np.float32)
 
@@ -898,6 +908,7 @@ def _one(rng: np.random.Generator, height: int, width: int, setting, time, weath
             )
         ),
         center=float(width * rng.uniform(0.35, 0.65)),
+        stored=float(max(rng.uniform(-6, 14), 0)) if time == "night" else 0.0,
     )
     if setting == "room":
         w.camera = float(rng.uniform(1.3, 1.8))
@@ -1016,8 +1027,8 @@ def _coarse_blur(image: torch.Tensor, times: int) -> torch.Tensor:
     """A wide, cheap blur: reduced by a factor and enlarged again."""
     height, width = image.shape[-2:]
     small = F.avg_pool2d(image, times, ceil_mode=True)
-    small = F.avg_pool2d(F.pad(small, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    return F.interpolate(small, (height, width), mode="bilinear", align_corners=False)
+    small = gaussian_blur(F.pad(small, (4, 4, 4, 4), mode="replicate"), 1.0)[..., 4:-4, 4:-4]
+    return F.interpolate(small, (height, width), mode="bicubic", align_corners=False)
 
 
 def _visible_camera(radiance, night, generator):
@@ -1058,12 +1069,12 @@ def _infrared_camera(temperature, fade, generator):
     stretched = _normalize(image, 0.01, 0.995)
     gain, offset = _uniform(count, 0.55, 1.0, generator), _uniform(count, 0.0, 0.3, generator)
     plain = stretched * gain + offset * (1 - gain)
-    # cameras for night driving: all but the hot things near black
-    dark = stretched.clamp(0, 1.2) ** _uniform(count, 1.2, 4.0, generator)
-    dark = dark * _uniform(count, 0.35, 1.0, generator)
     # cameras that enhance detail: local contrast on top
     wide = gaussian_blur(stretched, 3.0 * scale)
     crisp = wide * 0.75 + 0.12 + (stretched - wide) * _uniform(count, 1.2, 3.5, generator)
+    # cameras for night driving: all but the hot things near black
+    dark = torch.where(share(0.5), stretched, crisp).clamp(0, 1.2)
+    dark = dark ** _uniform(count, 1.2, 4.0, generator) * _uniform(count, 0.35, 1.0, generator)
     # cameras that spread the common temperatures over the whole scale
     centered = image - image.mean(dim=(-2, -1), keepdim=True)
     spread = torch.sigmoid(
@@ -1074,7 +1085,7 @@ def _infrared_camera(temperature, fade, generator):
     fine = spread - gaussian_blur(spread, 1.2 * scale)
     spread = spread + _uniform(count, 0.0, 1.5, generator) * fine
     style = torch.rand(count, 1, 1, 1, generator=generator)
-    image = torch.where(style < 0.25, plain, torch.where(style < 0.45, dark, crisp))
+    image = torch.where(style < 0.2, plain, torch.where(style < 0.45, dark, crisp))
     image = torch.where(style > 0.72, spread, image)
     image = torch.where(share(0.06), 0.95 - 0.9 * image.clamp(0, 1), image)  # hot is black
     grain = _uniform(count, 0.002, 0.02, generator)
