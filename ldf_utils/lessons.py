@@ -123,12 +123,12 @@ def leak(
     def draw(low, high):
         return _drawn(count, low, high, generator)
 
-    width = 0.8 * 10 ** float(torch.rand((), generator=generator))
+    width = 0.8 + 3.0 * float(torch.rand((), generator=generator))
     fine = visible - gaussian_blur(visible, width)
     warm = infrared - gaussian_blur(infrared, width)
     sign = torch.where(draw(0, 1) < 0.35, -1.0, 1.0)
-    infrared = infrared + sign * draw(0, 1.4) * (draw(0, 1) < 0.75) * fine
-    visible = visible - draw(0, 0.9) * (draw(0, 1) < 0.5) * fine
+    infrared = infrared + sign * draw(0, 0.9) * (draw(0, 1) < 0.6) * fine
+    visible = visible - draw(0, 0.7) * (draw(0, 1) < 0.4) * fine
     visible = visible + draw(-0.4, 0.4) * (draw(0, 1) < 0.3) * warm
     return infrared.clamp(0, 1), visible.clamp(0, 1)
 

@@ -145,7 +145,6 @@ class _World:
     camera: float  # height of the camera above the ground, metres
     sun: tuple | None  # shadow of a metre: metres to the right, metres away; None without sun
     leafy: float  # how bright leaves are: above 1 for cameras that see near infrared
-    stored: float  # degrees that walls and roads still hold from the day, at night
     focal: float  # pixels
     horizon: float  # row of the horizon
     center: float  # column of the vanishing point
@@ -343,7 +342,7 @@ def _side_wall(w, lay, side, columns, rows, indoors, back):
     color = tones[house].transpose(2, 0, 1).copy()
     grain = _look_up("rough", depth * 40, altitude * 40, rng)
     color *= 1 + rng.uniform(0.03, 0.22) * grain
-    warmth = w.ambient + rng.uniform(-2, 8 if not w.night else 4) + rng.uniform(0.2, 1) * w.stored
+    warmth = w.ambient + rng.uniform(-2, 8 if not w.night else 4)
     heat = warmth + rng.normal(0, 1.2, 64).astype(np.float32)[house] + 0.3 * grain
     brick = rng.uniform(0.25, 0.6)
     if not indoors and rng.random() < 0.5:  # courses and joints, while they are wider than a pixel
@@ -382,7 +381,6 @@ def _ground(w, lay, depth, columns, mask):
     fade = np.clip(12 / depth, 0, 1)
     heat = w.ambient + rng.uniform(-4, 3 if w.night else 16) + 0.6 * broad + 0.25 * fine * fade
     if w.setting == "field":
-        heat = heat + rng.uniform(-0.3, 0.3) * w.stored
         green = rng.uniform(0.12, 0.34)
         tone = np.array([green * rng.uniform(0.7, 1.5), green, green * 0.45], np.float32)
         tone = w.leafy**0.5 * tone[:, None, None] * (1 + 0.28 * fine * fade + 0.2 * broad)
@@ -404,8 +402,7 @@ def _ground(w, lay, depth, columns, mask):
         edge = rng.uniform(2.5, 4.5)
         walk = np.abs(x) > edge
         tone = np.where(walk, tone * rng.uniform(1.2, 1.9), tone)
-        heat = heat + w.stored
-        heat = np.where(walk, heat + rng.uniform(-4, 1) - rng.uniform(0, 0.6) * w.stored, heat)
+        heat = np.where(walk, heat + rng.uniform(-4, 1), heat)
         dashes = rng.uniform(2, 5)
         lines = (np.abs(x) < 0.09) & ((depth / dashes % 1) < 0.55)
         lines |= np.abs(np.abs(x) - edge + 0.3) < 0.07
@@ -422,13 +419,6 @@ def _ground(w, lay, depth, columns, mask):
             sea = np.array([0.10, 0.16, 0.2], np.float32)[:, None, None] * rng.uniform(0.6, 2.0)
             tone = np.where(water, sea * (1 + 0.35 * ripple), tone)
             heat = np.where(water, w.ambient - rng.uniform(2, 8) + 0.4 * ripple, heat)
-        for _ in range(rng.integers(0, 7)):  # covers, patches of new asphalt, pits, puddles
-            cx, cz = rng.uniform(-6, 6), max(depth.min(), 1) * rng.uniform(1, 4)
-            half = rng.uniform(0.3, 1.2)
-            gap = np.hypot(x - cx, depth - cz) if rng.random() < 0.5 else np.maximum(
-                np.abs(x - cx), np.abs(depth - cz) * rng.uniform(0.3, 1))  # fmt: skip
-            tone = np.where(gap < half, tone * rng.uniform(0.4, 1.6), tone)
-            heat = np.where(gap < half, heat + rng.normal(0, 4) - 0.4 * w.stored, heat)
     lay(mask, depth, np.clip(tone, 0.01, 0.95).astype(np.float32), heat, 1.0)
 
 
@@ -720,7 +710,7 @@ def _vehicle(w, x, depth):
         np.float32
     )
     running = rng.random() < 0.7
-    metal = w.ambient + rng.uniform(-6 if w.night else -3, 6)
+    metal = w.ambient + rng.uniform(-3, 6)
     engine = w.ambient + (rng.uniform(14, 30) if running else rng.uniform(0, 6))
     side = 0.0 if front_view else rng.choice([-1, 1]) * half * 0.7
     warm = np.exp(-(((u - side) / (0.75 * min(half, 1))) ** 2) - ((v - waist * 0.6) / 0.5) ** 2)
@@ -776,7 +766,7 @@ def _remember(w, label, rows, columns, whole):
 
 
 _CROWD = {  # how many of each thing a setting holds, at least and at most
-    "street": dict(tree=(0, 4), lamp=(1, 4), crate=(0, 1), vehicle=(0, 4), person=(0, 6),
+    "street": dict(tree=(0, 4), lamp=(1, 4), crate=(0, 1), vehicle=(0, 4), person=(0, 4),
                    bush=(0, 2), sign=(0, 3), house=(0, 1), pole=(0, 1)),
     "field": dict(tree=(1, 6), lamp=(0, 1), crate=(0, 2), vehicle=(0, 2), person=(0, 4),
                   bush=(0, 5), sign=(0, 1), house=(0, 2), pole=(0, 1), fence=(0, 1)),
@@ -803,7 +793,7 @@ def _populate(w: _World) -> None:
             if w.horizon < 0:  # seen from above: between the lower and the upper edge
                 near = w.camera * w.focal / (w.height - w.horizon)
                 deepest = w.camera * w.focal / (0.15 * w.height - w.horizon)
-            depth = near * (max(deepest, near * 1.5) / near) ** rng.beta(1, 1.1)
+            depth = near * (max(deepest, near * 1.5) / near) ** rng.beta(1, 1.4)
             reach = 0.5 * w.width * depth / w.focal * 0.95
             x = rng.uniform(-reach, reach)
             if w.setting == "street" and kind in ("tree", "lamp", "crate", "bush", "sign"):
@@ -908,7 +898,6 @@ def _one(rng: np.random.Generator, height: int, width: int, setting, time, weath
             )
         ),
         center=float(width * rng.uniform(0.35, 0.65)),
-        stored=float(max(rng.uniform(-6, 14), 0)) if time == "night" else 0.0,
     )
     if setting == "room":
         w.camera = float(rng.uniform(1.3, 1.8))
@@ -1069,12 +1058,12 @@ def _infrared_camera(temperature, fade, generator):
     stretched = _normalize(image, 0.01, 0.995)
     gain, offset = _uniform(count, 0.55, 1.0, generator), _uniform(count, 0.0, 0.3, generator)
     plain = stretched * gain + offset * (1 - gain)
+    # cameras for night driving: all but the hot things near black
+    dark = stretched.clamp(0, 1.2) ** _uniform(count, 1.2, 4.0, generator)
+    dark = dark * _uniform(count, 0.35, 1.0, generator)
     # cameras that enhance detail: local contrast on top
     wide = gaussian_blur(stretched, 3.0 * scale)
     crisp = wide * 0.75 + 0.12 + (stretched - wide) * _uniform(count, 1.2, 3.5, generator)
-    # cameras for night driving: all but the hot things near black
-    dark = torch.where(share(0.5), stretched, crisp).clamp(0, 1.2)
-    dark = dark ** _uniform(count, 1.2, 4.0, generator) * _uniform(count, 0.35, 1.0, generator)
     # cameras that spread the common temperatures over the whole scale
     centered = image - image.mean(dim=(-2, -1), keepdim=True)
     spread = torch.sigmoid(
@@ -1085,7 +1074,7 @@ def _infrared_camera(temperature, fade, generator):
     fine = spread - gaussian_blur(spread, 1.2 * scale)
     spread = spread + _uniform(count, 0.0, 1.5, generator) * fine
     style = torch.rand(count, 1, 1, 1, generator=generator)
-    image = torch.where(style < 0.2, plain, torch.where(style < 0.45, dark, crisp))
+    image = torch.where(style < 0.25, plain, torch.where(style < 0.45, dark, crisp))
     image = torch.where(style > 0.72, spread, image)
     image = torch.where(share(0.06), 0.95 - 0.9 * image.clamp(0, 1), image)  # hot is black
     grain = _uniform(count, 0.002, 0.02, generator)
