@@ -477,6 +477,7 @@ def write_card(folder: Path = MINI_FOLDER) -> Path:
     lines += [
         "## Limits",
         "",
+        *([training["changed_since"], ""] if "changed_since" in training else []),
         "It has seen rendered scenes only, and knows the words listed in `vocabulary.json` and no "
         "others: any other word is refused. It judges pictures at 96 pixels, so it must be shown "
         "native crops where sharpness matters. It is small enough to be fooled: a free network "

@@ -50,11 +50,11 @@ SHIPPED_STUDY = Path(__file__).parent / "weights" / "language_study.json"
 """The results that ship with the package."""
 
 BASE = TrainConfig(
-    steps=150,
+    steps=300,
     batch=4,
     crop=128,
     patches=8,
-    learning_rate=5e-3,
+    learning_rate=3e-3,
     noise=0.08,
     clip="mini",
 )
