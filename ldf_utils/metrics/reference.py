@@ -140,12 +140,13 @@ def texture_kept(fused: torch.Tensor, oracle: torch.Tensor, salient: torch.Tenso
     """Texture_kept, the share of the oracle's background texture that the fused picture has.
 
     Both pictures are smoothed a little (Gaussian, sigma 1), and their slopes (differences to the
-    right and down) compared in blocks of 8 x 8 pixels outside of warm objects: the part of the oracle's slopes that a block holds is
-    ``g_F . g_O / (|g_O| max(|g_O|, |g_F|))``, at least 0, over all slopes g of the block; the mean
-    over the blocks is weighted by |g_O|. Where the fused slopes are the weaker ones that is the
-    share of the oracle's slopes in them, where they are the stronger ones the cosine between both.
-    0 to 1; higher is better. Slopes that the oracle has not, such as noise, are at right angles to
-    its own on average: they give no credit, and bury what is there. A stretch gives none above 1.
+    right and down) compared in blocks of 8 x 8 pixels outside of warm objects: the part of the
+    oracle's slopes that a block holds is ``g_F . g_O / (|g_O| max(|g_O|, |g_F|))``, at least 0,
+    over all slopes g of the block; the mean over the blocks is weighted by |g_O|. Where the fused
+    slopes are the weaker ones that is the share of the oracle's slopes in them, where they are the
+    stronger ones the cosine between both. 0 to 1; higher is better. Slopes that the oracle has
+    not, such as noise, are at right angles to its own on average: they give no credit, and bury
+    what is there. A stretch gives none above 1.
 
     Args:
         fused: ``(B, 1, H, W)``, uint8 or in [0, 1], at least 13 x 13.
