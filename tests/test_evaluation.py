@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -432,6 +433,30 @@ def test_one_result_of_two_is_missing_among_real_pairs(shared_dir, capsys):
     captured = capsys.readouterr()
     assert captured.err.count("no result for the pair") == 1
     assert "LDFusion" in captured.out
+
+
+def test_the_documented_way_to_measure_as_vifb_does(tmp_path, generator):
+    """Channels as a batch, as the page on published results has it."""
+    page = Path(__file__).resolve().parent.parent / "docs" / "published_results.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    namespace: dict = {}
+    exec(code, namespace)
+    pictures = {
+        "fused": torch.rand(3, 48, 60, generator=generator),
+        "ir": torch.rand(1, 48, 60, generator=generator),
+        "vi": torch.rand(3, 48, 60, generator=generator),
+    }
+    paths = [write_image(x, tmp_path / f"{name}.png") for name, x in pictures.items()]
+    found = namespace["as_vifb"](*paths)
+    fused, infrared, visible = (read_image(path) for path in paths)
+    for name in ("AG", "MI"):
+        channels = [
+            METRICS[name].function(
+                fused[None, c : c + 1], infrared[None], visible[None, c : c + 1], convention="vifb"
+            )
+            for c in range(3)
+        ]
+        assert found[name] == pytest.approx(torch.cat(channels).mean().item())
 
 
 # --- where the truth is known ------------------------------------------------------------------
