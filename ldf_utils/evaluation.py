@@ -2,8 +2,9 @@
 
 ``python -m ldf_utils.evaluation SET_DIR`` measures every ``fused_METHOD/`` of a set against its
 ``ir/`` and ``vi/``: any published results take part once they lie in such a folder, under the
-stems of the pairs. Under ``torchrun`` the pairs are split over its processes, and the first one
-reports for all.
+stems of the pairs. Where the right fusion is known (``--truth``), the results are judged by it too,
+and so are the metrics: `metric_agreement`. Under ``torchrun`` the pairs are split over its
+processes, and the first one reports for all.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ from tqdm.auto import tqdm
 from ldf_utils import metrics as metrics_package
 from ldf_utils.files import write_json, write_rows, write_text
 from ldf_utils.images import IMAGE_SUFFIXES, ImageError, Pair, PairFolder, luminance, read_image
-from ldf_utils.metrics import METRICS, Metric, as_uint8, measure, select
+from ldf_utils.metrics import METRICS, TRUTH, Metric, as_uint8, judge, measure, select
 from ldf_utils.processes import ProcessError, Team, join_team
 
 MEAN = "mean"
+ORACLE = "oracle"  # the method whose results are the truth
+_COLUMNS = METRICS | TRUTH
 
 Row = dict[str, Any]
 Fuser = Callable[[Pair], torch.Tensor]
@@ -55,6 +58,18 @@ def _warn(problem: str) -> None:
     warnings.warn(problem, EvaluationWarning, stacklevel=3)
 
 
+def _of_pair(path: Path, pair: Pair) -> torch.Tensor:
+    """The luminance of a picture that belongs to a pair, checked to have its size."""
+    picture = luminance(read_image(path))
+    if picture.shape != pair.infrared.shape:
+        (height, width), (h, w) = pair.size, picture.shape[-2:]
+        raise ImageError(
+            f"{path} is {w} x {h} pixels, its sources are {width} x {height}; metrics compare "
+            "pixel by pixel. Save the result at the size of the sources"
+        )
+    return picture
+
+
 def _fused_from_file(pairs: PairFolder, method: str, pair: Pair) -> torch.Tensor:
     path = pairs.fused_path(method, pair.name)
     folder = pairs.folder / f"fused_{method}"
@@ -63,14 +78,30 @@ def _fused_from_file(pairs: PairFolder, method: str, pair: Pair) -> torch.Tensor
             f"{folder}: no result for the pair {pair.name!r}; expected {pair.name}.png (or another "
             "picture of that stem). Fuse this pair with the method, or leave the method out"
         )
-    fused = luminance(read_image(path))
-    if fused.shape != pair.infrared.shape:
-        (height, width), (h, w) = pair.size, fused.shape[-2:]
-        raise ImageError(
-            f"{path} is {w} x {h} pixels, its sources are {width} x {height}; metrics compare "
-            "pixel by pixel. Save the result at the size of the sources"
+    return _of_pair(path, pair)
+
+
+def _truth_of(pairs: PairFolder, pair: Pair) -> list[torch.Tensor]:
+    """The oracle and the salient map of a pair, ``(1, H, W)`` each."""
+    oracle = pairs.fused_path(ORACLE, pair.name)
+    salient = pairs.folder / "salient" / f"{pair.name}.png"
+    for path, what in ((oracle, f"fused_{ORACLE}"), (salient, "salient")):
+        if path is None or not path.is_file():
+            raise ImageError(
+                f"{pairs.folder / what}: no picture for the pair {pair.name!r}; expected "
+                f"{pair.name}.png. Write the set again with python -m ldf_utils.scenes"
+            )
+    return [_of_pair(path, pair) for path in (oracle, salient)]
+
+
+def _check_truth(pairs: PairFolder) -> None:
+    """Raise ValueError if a set has no oracle or no salient maps."""
+    missing = [x for x in (f"fused_{ORACLE}", "salient") if not (pairs.folder / x).is_dir()]
+    if missing:
+        raise ValueError(
+            f"{pairs.folder}: no folder {' and no folder '.join(missing)}; the truth is known of "
+            "generated sets only. Write one with python -m ldf_utils.scenes --output DIR"
         )
-    return fused
 
 
 def _fused_by_function(method: str, function: Fuser, pair: Pair) -> torch.Tensor:
@@ -108,10 +139,15 @@ class _Cache:
         name = digest.hexdigest()
         return self.folder / name[:2] / f"{name}.json"
 
-    def measure(self, triple: Sequence[torch.Tensor], names: Sequence[str]) -> dict[str, float]:
-        """The values of these metrics, from the folder where they are there."""
+    def values(
+        self,
+        function: Callable[..., dict[str, torch.Tensor]],
+        triple: Sequence[torch.Tensor],
+        names: Sequence[str],
+    ) -> dict[str, float]:
+        """The values of these names by `measure` or `judge`, from the folder where they are."""
         if self.folder is None:
-            return {name: value.item() for name, value in measure(*triple, names).items()}
+            return {name: value.item() for name, value in function(*triple, names).items()}
         path = self._path(triple)
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
@@ -120,7 +156,7 @@ class _Cache:
             known = {}
         missing = [name for name in names if name not in known]
         if missing:
-            known |= {name: value.item() for name, value in measure(*triple, missing).items()}
+            known |= {name: value.item() for name, value in function(*triple, missing).items()}
             write_json(path, {name: repr(value) for name, value in known.items()})
         return {name: known[name] for name in names}
 
@@ -135,6 +171,7 @@ class _Task:
     chosen: Sequence[Metric]
     cache: _Cache
     lock: threading.Lock  # one function of `extra` at a time: they may hold a network
+    truth: bool = False  # whether to judge by the truth, too
 
     def run(self, index: int) -> tuple[dict[str, Row], list[str]]:
         """Rows by method of one pair, and what went wrong."""
@@ -153,6 +190,13 @@ class _Task:
             )
         fitting = [metric.name for metric in self.chosen if metric not in small]
         sources = [as_uint8(image[None]) for image in (pair.infrared, pair.luminance)]
+        columns, known = [metric.name for metric in self.chosen], None
+        if self.truth:
+            columns += TRUTH
+            try:
+                known = [as_uint8(image[None]) for image in _truth_of(self.pairs, pair)]
+            except ImageError as error:
+                problems.append(f"the pair {pair.name!r} is not judged by the truth: {error}")
         for method in (*self.methods, *self.extra):
             try:
                 if method in self.extra:
@@ -160,12 +204,15 @@ class _Task:
                         fused = _fused_by_function(method, self.extra[method], pair)
                 else:
                     fused = _fused_from_file(self.pairs, method, pair)
-                values = self.cache.measure([as_uint8(fused[None]), *sources], fitting)
+                shown = as_uint8(fused[None])
+                values = self.cache.values(measure, [shown, *sources], fitting)
+                if known is not None:
+                    values |= self.cache.values(judge, [shown, *known], list(TRUTH))
             except ValueError as error:  # ImageError is one
                 problems.append(f"{method}, pair {pair.name!r}: {error}")
                 continue
             rows[method] = {"method": method, "image": pair.name} | {
-                metric.name: values.get(metric.name, math.nan) for metric in self.chosen
+                name: values.get(name, math.nan) for name in columns
             }
         return rows, problems
 
@@ -197,6 +244,7 @@ def evaluate_set(
     metrics: Iterable[str] | None = None,
     extra: Mapping[str, Fuser] | None = None,
     *,
+    truth: bool = False,
     jobs: int = 1,
     cache: str | os.PathLike | None = None,
     on_problem: Callable[[str], None] = _warn,
@@ -211,6 +259,8 @@ def evaluate_set(
         extra: method name to a function of a pair that returns fused luminance ``(1, H, W)`` in
             [0, 1], for methods that need no files. Its pictures are rounded to 8 bits first, as
             if they had been saved. One is called at a time, whatever ``jobs`` is.
+        truth: whether to judge by the truth, too: columns of `ldf_utils.metrics.TRUTH` against
+            ``fused_oracle/`` with the maps in ``salient/``, as `ldf_utils.scenes.write_set` writes.
         jobs: pairs that are measured at the same time, each in a thread with one core.
         cache: a folder of values by the content of the pictures: what is there is not measured
             again, so that a run that was stopped goes on where it was. None keeps nothing.
@@ -221,11 +271,11 @@ def evaluate_set(
     Returns:
         One row per method and image, ``{"method", "image", *metrics}``, ordered by method (in the
         order of ``methods``, then of ``extra``) and image. A metric that needs a larger picture
-        is NaN, and reported.
+        is NaN, and reported. Scores against the truth are NaN where a scene has nothing to judge.
 
     Raises:
-        ValueError: for an unknown metric or method, a name in both ``methods`` and ``extra``, or
-            ``jobs`` under 1.
+        ValueError: for an unknown metric or method, a name in both ``methods`` and ``extra``,
+            ``jobs`` under 1, or a truth that the set has not.
     """
     if jobs < 1:
         raise ValueError(f"jobs is at least 1, found {jobs}")
@@ -247,7 +297,9 @@ def evaluate_set(
             f"{pairs.folder}: nothing to measure; expected folders fused_METHOD/ with results that "
             "have the stems of the pairs"
         )
-    task = _Task(pairs, methods, extra, chosen, _Cache(cache), threading.Lock())
+    if truth:
+        _check_truth(pairs)
+    task = _Task(pairs, methods, extra, chosen, _Cache(cache), threading.Lock(), truth)
     rows: dict[str, list[Row]] = {method: [] for method in (*methods, *extra)}
     results = _in_order(task.run, len(pairs), jobs)
     description = f"Measuring {pairs.name}"
@@ -260,8 +312,13 @@ def evaluate_set(
 
 
 def metric_names(rows: Sequence[Row]) -> list[str]:
-    """The metrics that the rows hold, in their order."""
+    """The metrics without a reference that the rows hold, in their order."""
     return [key for key in rows[0] if key in METRICS] if rows else []
+
+
+def truth_names(rows: Sequence[Row]) -> list[str]:
+    """The scores against the truth that the rows hold, in their order."""
+    return [key for key in rows[0] if key in TRUTH] if rows else []
 
 
 def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -288,7 +345,7 @@ def mean_rows(rows: Sequence[Row]) -> list[Row]:
         A method that misses images is averaged over those it has, and a metric over the images
         that are large enough for it (NaN where none is).
     """
-    names = metric_names(rows)
+    names = [*metric_names(rows), *truth_names(rows)]
     return [
         {
             "method": method,
@@ -318,7 +375,7 @@ def _ranks(values: Sequence[float], higher_is_better: bool) -> list[float]:
     ]
 
 
-def mean_ranks(rows: Sequence[Row]) -> dict[str, float]:
+def mean_ranks(rows: Sequence[Row], names: Iterable[str] | None = None) -> dict[str, float]:
     """The rank of each method, averaged over the metrics.
 
     The methods are ranked by the mean of each metric, in its better direction, over the images
@@ -326,6 +383,7 @@ def mean_ranks(rows: Sequence[Row]) -> dict[str, float]:
 
     Args:
         rows: of `evaluate_set`.
+        names: columns to rank by; all metrics without a reference for None.
 
     Returns:
         Method to mean rank, best first.
@@ -341,9 +399,11 @@ def mean_ranks(rows: Sequence[Row]) -> dict[str, float]:
         raise ValueError(
             f"no image has a result of every method ({', '.join(grouped)}); ranks need one"
         )
-    names = metric_names(rows)
+    names = metric_names(rows) if names is None else list(names)
     means = mean_rows([row for row in rows if row["image"] in shared])
-    ranks = [_ranks([row[name] for row in means], METRICS[name].higher_is_better) for name in names]
+    ranks = [
+        _ranks([row[name] for row in means], _COLUMNS[name].higher_is_better) for name in names
+    ]
     result = {
         row["method"]: sum(rank[index] for rank in ranks) / len(ranks)
         for index, row in enumerate(means)
@@ -431,7 +491,7 @@ def mean_intervals(
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13.
     """
-    names = metric_names(rows)
+    names = [*metric_names(rows), *truth_names(rows)]
     result: dict[str, dict[str, Interval]] = {}
     for method, mine in _by_method(rows).items():
         result[method] = {}
@@ -497,35 +557,112 @@ def compare_ranks(
     )
 
 
+def _spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's rank correlation with shared ranks; 0 where one of them has no order."""
+    ranks = np.array([_ranks(values, higher_is_better=False) for values in (first, second)])
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    scale = math.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
+    return float((ranks[0] * ranks[1]).sum() / scale) if scale else 0.0
+
+
+def metric_agreement(
+    rows: Sequence[Row], *, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> dict[str, Interval]:
+    """How far each metric orders the methods as the truth does, on sets that have one.
+
+    For each image the methods are ranked by every score against the truth, and the ranks averaged
+    (a score that is NaN there is left out): that is the true order. Spearman's rank correlation
+    of it with the order by a metric, in the direction that papers read it in, is 1 if both agree,
+    0 if they have nothing to do with each other, -1 if the metric has it upside down. The oracle
+    itself is no method here. The mean over the images has a bootstrap interval over them.
+
+    Args:
+        rows: of `evaluate_set` with ``truth=True``, or made of it: three methods or more.
+        level: share of the draws that an interval holds.
+        draws: how often images are drawn.
+        seed: of the draws.
+
+    Returns:
+        Metric to its mean rank correlation, best first.
+
+    Raises:
+        ValueError: if the rows have no score against the truth, or no image has been judged for
+            three methods.
+
+    Source: Spearman, DOI 10.2307/1412159.
+    """
+    scores = truth_names(rows)
+    if not scores:
+        raise ValueError("the rows have no score against the truth; measure them with truth=True")
+    by_image: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["image"] != MEAN and row["method"] != ORACLE:
+            by_image.setdefault(row["image"], []).append(row)
+    found: dict[str, list[float]] = {name: [] for name in metric_names(rows)}
+    for mine in by_image.values():
+        judged = [name for name in scores if not any(math.isnan(row[name]) for row in mine)]
+        if len(mine) < 3 or not judged:
+            continue
+        ranks = [
+            _ranks([row[name] for row in mine], TRUTH[name].higher_is_better) for name in judged
+        ]
+        truth = [sum(rank) / len(rank) for rank in zip(*ranks, strict=True)]
+        for name, values in found.items():
+            own = _ranks([row[name] for row in mine], METRICS[name].higher_is_better)
+            values.append(_spearman(own, truth))
+    if not all(found.values()):
+        raise ValueError("no image was judged by the truth for three methods or more")
+    intervals = {
+        name: _interval(_mean(values), _draws(len(values), draws, seed) @ np.array(values), level)
+        for name, values in found.items()
+    }
+    return dict(sorted(intervals.items(), key=lambda item: -item[1].mean))
+
+
+def format_agreement(agreement: Mapping[str, Interval]) -> str:
+    """A text table of `metric_agreement`, one line per metric, best first."""
+    lines = ["metric        rank correlation with the truth, 95 % interval"]
+    return "\n".join(
+        [
+            *lines,
+            *(
+                f"{name:<14}{x.mean:+.2f}  [{x.low:+.2f}, {x.high:+.2f}]"
+                for name, x in agreement.items()
+            ),
+        ]
+    )
+
+
 def _everywhere(image: str, by_image: Mapping[str, Mapping[str, Row]]) -> bool:
     return all(image in mine for mine in by_image.values())
 
 
 def _best(rows: Sequence[Row]) -> dict[str, float]:
-    """The best mean of each metric."""
+    """The best mean of each metric and of each score against the truth."""
     means = mean_rows(rows)
     return {
-        name: (max if METRICS[name].higher_is_better else min)(
+        name: (max if _COLUMNS[name].higher_is_better else min)(
             (row[name] for row in means if not math.isnan(row[name])), default=math.nan
         )
-        for name in metric_names(rows)
+        for name in [*metric_names(rows), *truth_names(rows)]
     }
 
 
-def format_table(rows: Sequence[Row]) -> str:
+def format_table(rows: Sequence[Row], names: Iterable[str] | None = None) -> str:
     """A text table of the means: one line per method, best mean rank first.
 
     The head gives unit and better direction of each metric, the best value has a star.
 
     Args:
         rows: of `evaluate_set`.
+        names: the columns to show and to rank by; all metrics without a reference for None.
     """
-    names = metric_names(rows)
+    names = metric_names(rows) if names is None else list(names)
     means = {row["method"]: row for row in mean_rows(rows)}
     counts = {method: len(mine) for method, mine in _by_method(rows).items()}
-    ranks = mean_ranks(rows)
+    ranks = mean_ranks(rows, names)
     best = _best(rows)
-    head = ["method", "images", "mean rank ↓", *(METRICS[name].header for name in names)]
+    head = ["method", "images", "mean rank ↓", *(_COLUMNS[name].header for name in names)]
     body = [
         [
             method,
@@ -600,14 +737,13 @@ def _html_row(cells: Iterable[str], tag: str = "td") -> str:
     return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in cells) + "</tr>"
 
 
-def _html_means(rows: Sequence[Row], comparison: RankComparison) -> str:
-    names = metric_names(rows)
+def _html_means(rows: Sequence[Row], ranks: Mapping[str, float], names: Sequence[str]) -> str:
     intervals = mean_intervals(rows)
     best = _best(rows)
-    head = ["method", "images", "mean rank ↓", *(METRICS[name].header for name in names)]
+    head = ["method", "images", "mean rank ↓", *(_COLUMNS[name].header for name in names)]
     lines = [_html_row(map(html.escape, head), "th")]
-    for method, rank in comparison.ranks.items():
-        cells = [html.escape(method), str(len(_by_method(rows)[method])), f"{rank.mean:.2f}"]
+    for method, rank in ranks.items():
+        cells = [html.escape(method), str(len(_by_method(rows)[method])), f"{rank:.2f}"]
         for name in names:
             interval = intervals[method][name]
             mean = f"{interval.mean:.4f}"
@@ -615,6 +751,27 @@ def _html_means(rows: Sequence[Row], comparison: RankComparison) -> str:
             cells.append(f"{mean}<br><small>{interval.low:.4f} to {interval.high:.4f}</small>")
         lines.append(_html_row(cells))
     return "<table>" + "\n".join(lines) + "</table>"
+
+
+def _html_truth(rows: Sequence[Row]) -> Iterator[str]:
+    """The scores against the truth, and which metrics agree with it."""
+    names = truth_names(rows)
+    yield "<h2>Against the truth</h2><p>Scores against the known right fusion.</p>"
+    yield _html_means(rows, mean_ranks(rows, names), names)
+    try:
+        agreement = metric_agreement(rows)
+    except ValueError as error:
+        yield f"<p>{html.escape(str(error))}</p>"
+        return
+    yield (
+        "<h3>Which metrics agree with it</h3><p>Rank correlation over the methods, mean over the "
+        "images with 95 % bootstrap interval: 1 is the true order, 0 none, -1 upside down.</p>"
+    )
+    lines = [_html_row(("metric", "rank correlation", "interval"), "th")]
+    for name, x in agreement.items():
+        cells = html.escape(name), f"{x.mean:+.2f}", f"{x.low:+.2f} to {x.high:+.2f}"
+        lines.append(_html_row(cells))
+    yield "<table>" + "\n".join(lines) + "</table>"
 
 
 def _html_pictures(
@@ -654,11 +811,13 @@ def _html_pictures(
 def _html_definitions(names: Iterable[str]) -> str:
     lines = [_html_row(("metric", "definition", "in full", "source"), "th")]
     for name in names:
-        metric = METRICS[name]
+        metric = _COLUMNS[name]
         text = inspect.getdoc(metric.function).split("Args:")[0].strip()
         text = html.escape(text).replace("\n\n", "<br><br>")
-        doi = metric.source.removeprefix("DOI ")
-        source = f"<a href='https://doi.org/{html.escape(doi)}'>{html.escape(doi)}</a>"
+        source = html.escape(metric.source)
+        if source.startswith("DOI "):
+            doi = source.removeprefix("DOI ")
+            source = f"<a href='https://doi.org/{doi}'>{doi}</a>"
         lines.append(
             _html_row((html.escape(metric.header), html.escape(metric.definition), text, source))
         )
@@ -687,8 +846,9 @@ def write_report(
     """Write one HTML page that needs no other file.
 
     It has the means with their confidence intervals, a plot of the mean ranks, which methods can't
-    be told apart, pictures side by side with the detail where the sources have most structure,
-    the definitions of the metrics as they were computed, and what could not be measured.
+    be told apart, the scores against the truth where the rows have them, pictures side by side
+    with the detail where the sources have most structure, the definitions of the metrics as they
+    were computed, and what could not be measured.
 
     Args:
         path: the file.
@@ -711,15 +871,16 @@ def write_report(
         f"<style>{_STYLE}</style></head><body><h1>{title}</h1>",
         "<h2>Means</h2><p>Bold is the best of a column, ↑ higher or ↓ lower is better. Below each "
         "mean: 95 % bootstrap confidence interval over the images.</p>",
-        _html_means(rows, comparison),
+        _html_means(rows, {m: x.mean for m, x in comparison.ranks.items()}, metric_names(rows)),
         "<h2>Mean ranks</h2>",
         f"<img src='{_rank_plot(comparison)}' alt='mean ranks: {html.escape(ranking)}'>",
         "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in alone) + "</ul>",
+        *(_html_truth(rows) if truth_names(rows) else ()),
         "<h2>Pictures</h2><p>Luminance; below each the part where the sources have most structure."
         "</p>",
         *_html_pictures(pairs, methods, extra or {}, examples),
         "<h2>Definitions</h2>",
-        _html_definitions(metric_names(rows)),
+        _html_definitions([*metric_names(rows), *truth_names(rows)]),
     ]
     if problems:
         items = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
@@ -790,6 +951,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"of {', '.join(METRICS)}, or all (default: {' '.join(m.name for m in select())})",
     )
     parser.add_argument(
+        "--truth",
+        action="store_true",
+        help=f"judge by fused_{ORACLE}/ and salient/ too, which generated sets have, and say which "
+        "metrics agree with the truth",
+    )
+    parser.add_argument(
         "--csv",
         type=Path,
         metavar="FILE",
@@ -836,6 +1003,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             pairs,
             arguments.methods,
             METRICS if arguments.metrics == ["all"] else arguments.metrics,
+            truth=arguments.truth,
             jobs=arguments.jobs,
             cache=None if arguments.no_cache else arguments.cache,
             on_problem=problems.append,
@@ -859,6 +1027,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(format_table(rows))
         for line in compare_ranks(rows).warnings():
             print(f"warning: {line} (95 % bootstrap interval of the rank difference)")
+        if arguments.truth:
+            print("\nAgainst the truth:")
+            print(format_table(rows, truth_names(rows)))
+            print("\n" + format_agreement(metric_agreement(rows)))
         if arguments.html:
             report = write_report(arguments.html, pairs, rows, problems=problems)
             print(f"Wrote {report}")

@@ -1194,9 +1194,10 @@ def write_set(
 ) -> PairFolder:
     """Render scenes into a folder with the layout of every other set.
 
-    ``ir/``, ``vi/`` and ``fused_oracle/`` hold the pictures, ``labels/boxes.csv`` the boxes
-    (``image,xmin,ymin,xmax,ymax,name``) and ``captions.csv`` the sentences. Captions are written
-    last: a folder that has them is complete.
+    ``ir/``, ``vi/`` and ``fused_oracle/`` hold the pictures, ``salient/`` how much each pixel
+    belongs to a warm object, ``labels/boxes.csv`` the boxes (``image,xmin,ymin,xmax,ymax,name``)
+    and ``captions.csv`` the sentences. Captions are written last: a folder that has them is
+    complete.
 
     Args:
         folder: where to write; pictures of the same names are replaced.
@@ -1213,6 +1214,7 @@ def write_set(
         write_image(scene.infrared[0], folder / "ir" / name)
         write_image(scene.visible[0], folder / "vi" / name)
         write_image(scene.oracle[0], folder / "fused_oracle" / name)
+        write_image(scene.salient[0], folder / "salient" / name)
         for box in scene.boxes[0]:
             boxes.append(
                 dict(

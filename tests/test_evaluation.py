@@ -2,12 +2,15 @@
 
 import csv
 import math
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from scipy import stats
 
-from ldf_utils import evaluation
+from ldf_utils import evaluation, scenes
 from ldf_utils.evaluation import (
     EvaluationWarning,
     compare_ranks,
@@ -16,11 +19,12 @@ from ldf_utils.evaluation import (
     mean_intervals,
     mean_ranks,
     mean_rows,
+    metric_agreement,
     open_set,
     write_report,
 )
-from ldf_utils.images import PairFolder, write_image
-from ldf_utils.metrics import METRICS, USUAL, measure
+from ldf_utils.images import PairFolder, luminance, read_image, write_image
+from ldf_utils.metrics import METRICS, TRUTH, USUAL, judge, measure
 from ldf_utils.networks import load_network
 from ldf_utils.processes import Team
 
@@ -429,6 +433,143 @@ def test_one_result_of_two_is_missing_among_real_pairs(shared_dir, capsys):
     captured = capsys.readouterr()
     assert captured.err.count("no result for the pair") == 1
     assert "LDFusion" in captured.out
+
+
+def test_the_documented_way_to_measure_as_vifb_does(tmp_path, generator):
+    """Channels as a batch, as the page on published results has it."""
+    page = Path(__file__).resolve().parent.parent / "docs" / "published_results.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    namespace: dict = {}
+    exec(code, namespace)
+    pictures = {
+        "fused": torch.rand(3, 48, 60, generator=generator),
+        "ir": torch.rand(1, 48, 60, generator=generator),
+        "vi": torch.rand(3, 48, 60, generator=generator),
+    }
+    paths = [write_image(x, tmp_path / f"{name}.png") for name, x in pictures.items()]
+    found = namespace["as_vifb"](*paths)
+    fused, infrared, visible = (read_image(path) for path in paths)
+    for name in ("AG", "MI"):
+        channels = [
+            METRICS[name].function(
+                fused[None, c : c + 1], infrared[None], visible[None, c : c + 1], convention="vifb"
+            )
+            for c in range(3)
+        ]
+        assert found[name] == pytest.approx(torch.cat(channels).mean().item())
+
+
+# --- where the truth is known ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def known_set(tmp_path_factory):
+    """Two generated night streets with their oracle and two poor results."""
+    folder = tmp_path_factory.mktemp("known")
+    pairs = scenes.write_set(folder, 2, (64, 80), seed=3, setting="street", time="night")
+    for pair in pairs:
+        oracle = read_image(pairs.fused_path("oracle", pair.name))
+        write_image(0.8 * oracle + 0.1, folder / "fused_near" / f"{pair.name}.png")
+        noise = torch.rand(oracle.shape, generator=torch.Generator().manual_seed(0))
+        write_image(noise, folder / "fused_noise" / f"{pair.name}.png")
+    return folder
+
+
+def test_the_truth_adds_its_columns(known_set, tmp_path):
+    pairs, cache = PairFolder(known_set), tmp_path / "cache"
+    rows = evaluate_set(pairs, None, ["EN", "SD"], truth=True, cache=cache, progress=False)
+    assert list(rows[0]) == ["method", "image", "EN", "SD", *TRUTH]
+    again = evaluate_set(pairs, None, ["EN", "SD"], truth=True, cache=cache, progress=False)
+    for one, other in zip(rows, again, strict=True):
+        assert one == pytest.approx(other, nan_ok=True)
+    pair = pairs[1]
+    pictures = [
+        luminance(read_image(known_set / folder / f"{pair.name}.png"))[None]
+        for folder in ("fused_near", "fused_oracle", "salient")
+    ]
+    row = next(r for r in rows if (r["method"], r["image"]) == ("near", pair.name))
+    for name, value in judge(*pictures).items():
+        assert row[name] == pytest.approx(value.item(), nan_ok=True)
+    assert mean_ranks(rows, TRUTH) != mean_ranks(rows)
+    assert list(mean_ranks(rows, TRUTH)) == ["oracle", "near", "noise"]
+
+
+def test_a_set_without_truth_is_refused(set_dir):
+    with pytest.raises(ValueError, match=r"no folder fused_oracle and no folder salient; .*scenes"):
+        evaluate_set(PairFolder(set_dir), truth=True)
+    with pytest.raises(ValueError, match="truth=True"):
+        metric_agreement([{"method": "a", "image": "1", "EN": 1.0}])
+
+
+def test_a_pair_without_its_map_is_measured_and_reported(known_set, tmp_path):
+    folder = shutil.copytree(known_set, tmp_path / "copy")
+    name = PairFolder(folder).names[0]
+    (folder / "salient" / f"{name}.png").unlink()
+    problems = []
+    rows = evaluate_set(
+        PairFolder(folder), ["near"], ["EN"], truth=True, on_problem=problems.append, progress=False
+    )
+    assert len(rows) == 2 and rows[0]["EN"] > 0 and math.isnan(rows[0]["PSNR_oracle"])
+    (problem,) = problems
+    assert "not judged by the truth" in problem and "salient" in problem and name in problem
+
+
+def ordered(metric, truth):
+    """Rows of five methods on three images with these values of EN, CE and a score."""
+    for image in range(3):
+        for k in range(5):
+            yield {
+                "method": f"m{k}",
+                "image": str(image),
+                "EN": metric(k),
+                "CE": metric(k),
+                "PSNR_oracle": truth(k),
+                "Warm_shown": math.nan,
+            }
+
+
+def test_agreement_by_hand():
+    found = metric_agreement(list(ordered(lambda k: k**2, float)))
+    assert list(found) == ["EN", "CE"]  # best first; of CE lower is better
+    assert (found["EN"].mean, found["EN"].low, found["EN"].high) == pytest.approx((1, 1, 1))
+    assert found["CE"].mean == pytest.approx(-1)
+    assert metric_agreement(list(ordered(lambda k: 7.0, float)))["EN"].mean == 0
+    swapped = metric_agreement(list(ordered(lambda k: [0, 1, 2, 4, 3][k], float)))
+    assert swapped["EN"].mean == pytest.approx(1 - 6 * 2 / (5 * 24))  # 1 - 6 sum d^2 / n (n^2 - 1)
+    with_oracle = [
+        *ordered(float, float),
+        *({"method": "oracle", "image": str(i), "EN": -9.0, "CE": 9.0, "PSNR_oracle": math.inf,
+           "Warm_shown": 1.0} for i in range(3)),
+    ]  # fmt: skip
+    assert metric_agreement(with_oracle)["EN"].mean == pytest.approx(1)
+    with pytest.raises(ValueError, match="three methods"):
+        metric_agreement([row for row in ordered(float, float) if row["method"] < "m2"])
+
+
+def test_agreement_is_spearman(generator):
+    values = torch.rand(2, 9, generator=generator).round(decimals=1).tolist()  # with ties
+    rows = [
+        {"method": str(k), "image": "1", "EN": values[0][k], "PSNR_oracle": values[1][k]}
+        for k in range(9)
+    ]
+    expected = stats.spearmanr(*values).statistic
+    assert metric_agreement(rows)["EN"].mean == pytest.approx(expected)
+
+
+def test_command_line_judges_by_the_truth(known_set, tmp_path, capsys):
+    page, table = tmp_path / "page.html", tmp_path / "table.csv"
+    (known_set / "fused_dark").mkdir(exist_ok=True)
+    for pair in PairFolder(known_set):
+        write_image(0.2 * pair.infrared, known_set / "fused_dark" / f"{pair.name}.png")
+    options = ["--truth", "--metrics", "EN", "AG", "--html", str(page), "--csv", str(table)]
+    assert evaluation.main([str(known_set), *options]) == 0
+    out = capsys.readouterr().out
+    assert "Against the truth:" in out and "PSNR_oracle [dB] ↑" in out
+    assert "rank correlation with the truth" in out
+    assert set(TRUTH) <= set(read(table)[0])
+    text = page.read_text(encoding="utf-8")
+    assert "Which metrics agree with it" in text and "defined here" in text
+    assert evaluation.main([str(known_set.parent), "--truth"]) == 2
 
 
 def test_processes_share_a_set_and_the_first_reports_for_all(set_dir, monkeypatch, capsys):

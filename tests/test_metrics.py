@@ -76,6 +76,7 @@ RANGES = {
     "AG": (0, 255),
     "EI": (0, 1020 * math.sqrt(2)),
     "MI": (0, 2 * math.log(256)),
+    "MI_bits": (0, 16),
     "NMI": (0, 2),
     "CE": (-math.inf, math.inf),
     "SCD": (-2, 2),
@@ -534,6 +535,7 @@ WITNESSES = {
     "AG": numpy_average_gradient,
     "EI": scipy_edge_intensity,
     "MI": numpy_mutual_information,
+    "MI_bits": lambda *triple: numpy_mutual_information(*triple) / math.log(2),
     "NMI": numpy_normalized_mutual_information,
     "CE": numpy_cross_entropy,
     "SCD": numpy_scd,
@@ -579,6 +581,19 @@ def test_vif_agrees_with_piq(generator):
     )
     found = metrics.visual_information_fidelity(*triple)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(176, 192), (161, 174), (205, 167)])
+def test_ms_ssim_agrees_with_piq(generator, size):
+    """Also where sides are odd at some scale."""
+    triple = pictures(generator, batch=2, size=size)
+    fused, *sources = (image.double() for image in triple)
+    expected = sum(
+        piq.multi_scale_ssim(fused, source, data_range=255.0, reduction="none")
+        for source in sources
+    )
+    found = metrics.multi_scale_structural_similarity(*triple)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def vifb_spatial_frequency(fused, infrared, visible):
@@ -735,6 +750,15 @@ def test_mutual_information_of_a_copy_is_its_entropy(generator):
     assert (metrics.mutual_information(infrared, infrared, visible) <= bound).all()
 
 
+def test_mutual_information_names_its_unit(generator):
+    triple = pictures(generator)
+    nats, bits = METRICS["MI"], METRICS["MI_bits"]
+    assert (nats.header, bits.header) == ("MI [nat] ↑", "MI_bits [bit] ↑")
+    torch.testing.assert_close(nats.function(*triple), bits.function(*triple) * math.log(2))
+    matlab = {"convention": "matlab-uint8"}  # published in bits: there both are the same
+    assert torch.equal(nats.function(*triple, **matlab), bits.function(*triple, **matlab))
+
+
 def test_scd_of_a_sum_is_two(generator):
     _, infrared, visible = pictures(generator)
     infrared, visible = infrared // 2, visible // 2
@@ -839,8 +863,9 @@ def test_gradient_against_a_finite_difference(name, generator):
 @pytest.mark.parametrize(("taps", "stride"), [(3, 1), (17, 1), (9, 2), (5, 2)])
 def test_separable_window(taps, stride, generator):
     images = torch.rand(2, 3, 61, 75, generator=generator, dtype=torch.float64)
-    kernel = gaussian(taps, taps / 5, images)
-    window = torch.outer(kernel, kernel).expand(3, 1, -1, -1)
+    kernel = gaussian(taps, taps / 5)
+    weights = torch.tensor(kernel, dtype=torch.float64)
+    window = torch.outer(weights, weights).expand(3, 1, -1, -1)
     expected = torch.nn.functional.conv2d(images, window, stride=stride, groups=3)
     torch.testing.assert_close(separable(images, kernel, stride), expected)
 
@@ -931,5 +956,6 @@ def test_benchmark_compares_equal_values(capsys):
     for name in command.DIRECT:
         assert float(lines[name][-1]) < (1e-6 if name == "VIF" else 1e-10)
     assert lines["The"][:3] == ["The", "usual", "nine"]
+    assert lines["4"][:5] == ["4", "pairs,", "the", "usual", "nine:"]
     with pytest.raises(SystemExit):
         command.main(["--benchmark", "--size", "20", "20"])

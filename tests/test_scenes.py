@@ -3,7 +3,7 @@ import torch
 from scipy import ndimage
 
 from ldf_utils import scenes
-from ldf_utils.images import luminance
+from ldf_utils.images import luminance, read_image
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,9 @@ def test_sets_on_disk(tmp_path, monkeypatch, capsys):
     assert list(sets) == ["GeneratedDay", "GeneratedNight"]
     night = sets["GeneratedNight"]
     assert len(night) == 2 and night[0].size == (48, 64) and night.fused_methods() == ["oracle"]
+    maps = [read_image(night.folder / "salient" / f"{name}.png") for name in night.names]
+    expected = scenes.render(1, (48, 64), 202, time="night").salient[0]
+    torch.testing.assert_close(maps[0], expected, rtol=0, atol=0.5 / 255 + 1e-6)
     stamp = night.files[0][1].stat().st_mtime_ns
     again = scenes.open_sets(generated_dir=tmp_path, count=2, size=(48, 64))
     assert again["GeneratedNight"].files[0][1].stat().st_mtime_ns == stamp

@@ -6,6 +6,9 @@ Every metric is a function ``(fused, infrared, visible) -> (B,)`` of luminance p
 the range, the source, and where published implementations disagree. ``convention=`` switches to
 what published tables were made with; the default is the true value.
 
+Where the right fusion is known, as on generated scenes, `TRUTH` lists scores against it, and
+`judge` computes them.
+
 ``python -m ldf_utils.metrics --benchmark`` measures how fast they are.
 """
 
@@ -35,10 +38,19 @@ from ldf_utils.metrics.information import (
     feature_mutual_information_gradient,
     feature_mutual_information_pixel,
     mutual_information,
+    mutual_information_bits,
     normalized_mutual_information,
 )
 from ldf_utils.metrics.levels import CONVENTIONS, Convention, as_uint8, gray_levels
 from ldf_utils.metrics.perception import chen_blum, chen_varshney
+from ldf_utils.metrics.reference import (
+    TEXTURE_SMALLEST,
+    psnr_to_oracle,
+    ssim_to_oracle,
+    texture_kept,
+    warm_objects,
+    warm_objects_shown,
+)
 from ldf_utils.metrics.structure import (
     MS_SSIM_SMALLEST,
     SSIM_SMALLEST,
@@ -51,6 +63,7 @@ from ldf_utils.metrics.structure import (
 __all__ = [
     "CONVENTIONS",
     "METRICS",
+    "TRUTH",
     "USUAL",
     "Convention",
     "Metric",
@@ -67,18 +80,25 @@ __all__ = [
     "feature_mutual_information_pixel",
     "fusion_artifacts",
     "gray_levels",
+    "judge",
     "mean_squared_error",
     "measure",
     "multi_scale_structural_similarity",
     "mutual_information",
+    "mutual_information_bits",
     "normalized_mutual_information",
     "peak_signal_to_noise_ratio",
+    "psnr_to_oracle",
     "select",
     "spatial_frequency",
+    "ssim_to_oracle",
     "standard_deviation",
     "structural_similarity",
     "sum_of_correlations_of_differences",
+    "texture_kept",
     "visual_information_fidelity",
+    "warm_objects",
+    "warm_objects_shown",
 ]
 
 
@@ -170,6 +190,14 @@ METRICS: dict[str, Metric] = {
             _HIGHER,
             "nat",
             "mutual information with the infrared plus that with the visible picture",
+            "DOI 10.1049/el:20020212",
+        ),
+        Metric(
+            "MI_bits",
+            mutual_information_bits,
+            _HIGHER,
+            "bit",
+            "MI in bits, 1.4427 times that in nats",
             "DOI 10.1049/el:20020212",
         ),
         Metric(
@@ -301,6 +329,49 @@ METRICS: dict[str, Metric] = {
     )
 }
 
+_HERE = "defined here"
+
+#: Scores against the truth: functions ``(fused, oracle, salient) -> (B,)``, for `judge`.
+TRUTH: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "PSNR_oracle",
+            psnr_to_oracle,
+            _HIGHER,
+            "dB",
+            "peak signal-to-noise ratio against the true fusion",
+            "DOI 10.1109/TIP.2003.819861",
+        ),
+        Metric(
+            "SSIM_oracle",
+            ssim_to_oracle,
+            _HIGHER,
+            "",
+            "structural similarity to the true fusion, window 7 x 7",
+            "DOI 10.1109/TIP.2003.819861",
+            SSIM_SMALLEST,
+        ),
+        Metric(
+            "Warm_shown",
+            warm_objects_shown,
+            _HIGHER,
+            "",
+            "share of warm objects that stand out at least half as far as in the true fusion",
+            _HERE,
+        ),
+        Metric(
+            "Texture_kept",
+            texture_kept,
+            _HIGHER,
+            "",
+            "share of the background texture of the true fusion that is kept",
+            _HERE,
+            TEXTURE_SMALLEST,
+        ),
+    )
+}
+
 #: The nine that most tables show, and the default of everything that takes names of metrics.
 USUAL = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM")
 
@@ -345,3 +416,33 @@ def measure(
     with torch.no_grad():
         triple = [as_uint8(image) for image in (fused, infrared, visible)]
         return {metric.name: metric.function(*triple, convention=convention) for metric in chosen}
+
+
+def judge(
+    fused: torch.Tensor,
+    oracle: torch.Tensor,
+    salient: torch.Tensor,
+    scores: Iterable[str] | None = None,
+) -> dict[str, torch.Tensor]:
+    """Scores of the same pictures against the truth, where it is known.
+
+    Args:
+        fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
+        oracle: the same: the true fusion (``oracle`` of `ldf_utils.scenes.render`).
+        salient: the same: how much a pixel belongs to a warm object (``salient`` of it).
+        scores: names in `TRUTH`; all for None.
+
+    Returns:
+        Name to ``(B,)`` float64, in the order of ``scores``; NaN where a scene has nothing to
+        judge by (no warm object, no texture).
+
+    Raises:
+        ValueError: for an unknown name, and as `gray_levels`.
+    """
+    names = list(TRUTH if scores is None else scores)
+    unknown = [name for name in names if name not in TRUTH]
+    if unknown:
+        raise ValueError(f"unknown score {', '.join(unknown)}; known are {', '.join(TRUTH)}")
+    with torch.no_grad():
+        triple = [as_uint8(image) for image in (fused, oracle, salient)]
+        return {name: TRUTH[name].function(*triple) for name in names}

@@ -16,10 +16,10 @@ def _sigmoid(value: torch.Tensor, top: float, slope: float, middle: float) -> to
 
 
 def _edges(padded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Strength and orientation of edges; steps that are only vertical have pi / 2."""
-    right, down = sobel(padded)
+    """Strength and orientation of edges in float64; that of steps only up or down is one of two."""
+    right, down = (step.double() for step in sobel(padded))
     still = right == 0
-    angle = torch.atan(-down / right.masked_fill(still, 1)).masked_fill(still, math.pi / 2)
+    angle = torch.atan(down / right.masked_fill(still, 1)).masked_fill(still, -math.pi / 2)
     return magnitude(right, down), angle
 
 
@@ -60,6 +60,8 @@ def edge_preservation(
     triple = torch.cat(gray_levels(fused, infrared, visible, rounded=rounded), dim=1)
     if convention == "matlab-uint8":
         triple = triple / 255
+    elif rounded:
+        triple = triple.float()  # steps between whole levels are whole: nothing is lost
     kept = total = 0
     for strip in strips(F.pad(triple, (1, 1, 1, 1)), 3):
         strength, angle = _edges(strip)
@@ -67,11 +69,12 @@ def edge_preservation(
         equal = source == own
         ratio = torch.minimum(source, own) / torch.maximum(source, own).masked_fill(equal, 1)
         ratio = torch.where(equal, own, ratio)
-        agreement = 1 - (angle[:, 1:] - angle[:, :1]).abs() / (math.pi / 2)
-        quality = _sigmoid(ratio, 0.9994, 15, 0.5) * _sigmoid(agreement, 0.9879, 22, 0.8)
+        disagreement = (angle[:, 1:] - angle[:, :1]).abs() * (2 / math.pi)
+        # 22 (1 - disagreement - 0.8), as 1 - disagreement is the agreement.
+        quality = torch.sigmoid(15 * ratio - 7.5) * torch.sigmoid(4.4 - 22 * disagreement)
         kept = kept + (quality * source).sum(dim=(1, 2, 3))
         total = total + source.sum(dim=(1, 2, 3))
-    return kept / total.masked_fill(total == 0, 1)
+    return 0.9994 * 0.9879 * kept / total.masked_fill(total == 0, 1)
 
 
 def _mirrored_edges(padded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,16 +6,21 @@ import torch
 
 from ldf_utils.metrics.levels import Convention, check_convention, gray_levels
 
+# A share of the variances of two pictures under which that of their difference is rounding. One
+# pixel of ten million that differs by one level is a hundred times as much.
+_ROUNDING = 1e-13
 
-def _correlation(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Pearson correlation per batch element; 0 where a picture has no variation."""
-    first, second = first.flatten(1), second.flatten(1)
-    first = first - first.mean(dim=1, keepdim=True)
-    second = second - second.mean(dim=1, keepdim=True)
-    scale = first.square().sum(dim=1) * second.square().sum(dim=1)
-    flat = scale == 0
-    shared = (first * second).sum(dim=1) / scale.masked_fill(flat, 1).sqrt()
-    return shared.masked_fill(flat, 0)
+
+def _covariances(*images: torch.Tensor) -> torch.Tensor:
+    """``(B, K, K)``: H W times the covariance of each two of K pictures ``(B, 1, H, W)``."""
+    rows = torch.cat(images, dim=1).flatten(2)
+    rows = rows - rows.mean(dim=2, keepdim=True)
+    return rows @ rows.mT
+
+
+def _ratio(covariance: torch.Tensor, variances: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
+    """Pearson correlation, given the product of the variances; 0 where one has no variation."""
+    return (covariance / variances.masked_fill(flat, 1).sqrt()).masked_fill(flat, 0)
 
 
 def sum_of_correlations_of_differences(
@@ -45,8 +50,18 @@ def sum_of_correlations_of_differences(
     Source: Aslantas and Bendes, DOI 10.1016/j.aeue.2015.09.004.
     """
     check_convention(convention)
-    fused, infrared, visible = gray_levels(fused, infrared, visible, rounded=rounded)
-    return _correlation(fused - visible, infrared) + _correlation(fused - infrared, visible)
+    between = _covariances(*gray_levels(fused, infrared, visible, rounded=rounded))
+    total = 0
+    for source, other in ((1, 2), (2, 1)):
+        both = between[:, 0, 0] + between[:, other, other]
+        difference = both - 2 * between[:, 0, other]
+        flat = (difference <= _ROUNDING * both) | (between[:, source, source] == 0)
+        total = total + _ratio(
+            between[:, 0, source] - between[:, other, source],
+            difference * between[:, source, source],
+            flat,
+        )
+    return total
 
 
 def correlation_coefficient(
@@ -76,8 +91,10 @@ def correlation_coefficient(
     Source: as in Ma, Ma and Li, DOI 10.1016/j.inffus.2018.02.004.
     """
     check_convention(convention)
-    fused, infrared, visible = gray_levels(fused, infrared, visible, rounded=rounded)
-    return (_correlation(fused, infrared) + _correlation(fused, visible)) / 2
+    between = _covariances(*gray_levels(fused, infrared, visible, rounded=rounded))
+    variances = between.diagonal(dim1=1, dim2=2)
+    products = variances[:, :1] * variances[:, 1:]
+    return _ratio(between[:, 0, 1:], products, products == 0).mean(dim=1)
 
 
 def mean_squared_error(

@@ -9,10 +9,7 @@ LEVELS = 256
 
 def _counts(index: torch.Tensor, bins: int) -> torch.Tensor:
     """Count whole numbers 0..bins-1 per batch element; ``(B, bins)`` float64."""
-    batch = index.shape[0]
-    offset = bins * torch.arange(batch, device=index.device).view(-1, *[1] * (index.ndim - 1))
-    counts = torch.bincount((index + offset).flatten(), minlength=batch * bins)
-    return counts.view(batch, bins).double()
+    return torch.stack([torch.bincount(one.flatten(), minlength=bins) for one in index]).double()
 
 
 def histogram(levels: torch.Tensor) -> torch.Tensor:
@@ -24,7 +21,7 @@ def histogram(levels: torch.Tensor) -> torch.Tensor:
     Returns:
         ``(B, 256)`` float64 counts.
     """
-    return _counts(levels.long(), LEVELS)
+    return _counts(levels.int(), LEVELS)
 
 
 def joint_histogram(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -37,7 +34,7 @@ def joint_histogram(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     Returns:
         ``(B, 256, 256)`` float64 counts, ``[b, i, j]`` for level i in first and j in second.
     """
-    counts = _counts(first.long() * LEVELS + second.long(), LEVELS * LEVELS)
+    counts = _counts((first * LEVELS + second).int(), LEVELS * LEVELS)
     return counts.view(-1, LEVELS, LEVELS)
 
 

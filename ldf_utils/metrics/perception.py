@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -34,8 +36,9 @@ def _masked_contrast(levels: torch.Tensor) -> torch.Tensor:
 
     def blurred(sigma: float) -> torch.Tensor:
         # The source divides by the area of the whole Gaussian, not by the sum of its 31 samples.
-        kernel = gaussian(31, sigma, levels)
-        return separable(seen, kernel / kernel[15] / (2 * torch.pi) ** 0.5 / sigma)
+        kernel = gaussian(31, sigma)
+        peak = kernel[15] * (2 * math.pi) ** 0.5 * sigma
+        return separable(seen, [weight / peak for weight in kernel])
 
     narrow, wide = blurred(2), blurred(4)
     contrast = (narrow / torch.where(wide == 0, 1, wide) - 1).masked_fill(wide == 0, 0).abs()
