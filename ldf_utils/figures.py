@@ -24,6 +24,7 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from ldf_utils.files import atomic_path
@@ -131,7 +132,8 @@ def present(
         fig.set_layout_engine("constrained")
     size = 13
     columns = int(fig.get_figwidth() * 72 / (0.64 * size))
-    fig.suptitle(textwrap.fill(title, columns), x=0.01, ha="left", fontsize=size, weight="bold")
+    wrapped = textwrap.fill(title.replace(" %", "\N{NO-BREAK SPACE}%"), columns)
+    fig.suptitle(wrapped, x=0.01, ha="left", fontsize=size, weight="bold")
     try:
         png = _encode(fig, max_kilobytes)
     finally:
@@ -639,7 +641,8 @@ def show_dots(
                 values, [k] * len(values), s=42, zorder=3, marker=MARKERS[k % 7], lw=1.2,
                 ec=COLORS[0], color=COLORS[2] if (measure, row) in filled else "white",
             )  # fmt: skip
-        axis.set_xlabel(textwrap.fill(measure, max(12, 62 // len(panels))), fontsize=10)
+        wrapped = textwrap.fill(measure, max(12, 62 // len(panels)), break_long_words=False)
+        axis.set_xlabel(wrapped, fontsize=10)
         axis.tick_params(axis="x", labelsize=9)
         axis.locator_params(axis="x", nbins=3)
         axis.margins(x=0.15, y=0.12)
@@ -690,8 +693,6 @@ def show_points(
         axis.scatter(
             x, y, s=60 if x.size < 20 else 28, ec="white", linewidths=0.6, label=label, **look
         )
-        if annotate:
-            axis.annotate(label, centers[label], (7, 5), textcoords="offset points", fontsize=10)
     for start, end in arrows:
         axis.annotate(
             "",
@@ -704,9 +705,36 @@ def show_points(
     axis.margins(0.12)
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
-    if not annotate and len(points) > 1:
+    if annotate:
+        _write_beside(axis, centers)
+    elif len(points) > 1:
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     present(fig, title=title, caption=caption, alt=alt, path=path)
+
+
+def _write_beside(axis: Axes, centers: Mapping[str, tuple[float, float]]) -> None:
+    """Write each label where it covers least of the other labels and points."""
+    axis.figure.draw_without_rendering()
+    across, up = axis.transData.transform(list(centers.values())).T
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in zip(across, up, strict=True)]
+    places = [(7, 5, "left"), (7, -12, "left"), (-7, 5, "right"), (-7, -12, "right")]
+    places += [(0, y, "center") for y in (12, -19, 20, -27)]
+
+    def covered(text):
+        box = text.get_window_extent()
+        shared = (Bbox.intersection(box, other) for other in taken)
+        return sum(part.width * part.height for part in shared if part is not None)
+
+    for label, center in centers.items():
+        tried = [
+            axis.annotate(label, center, (x, y), textcoords="offset points", ha=side, fontsize=10)
+            for x, y, side in places
+        ]
+        best = min(tried, key=covered)
+        for text in tried:
+            if text is not best:
+                text.remove()
+        taken.append(best.get_window_extent())
 
 
 def show_matrix(

@@ -216,6 +216,18 @@ def test_points_and_matrix_can_be_drawn(shown):
     assert len(shown) == 4
 
 
+def test_labels_of_near_points_do_not_cover_each_other(monkeypatch):
+    near = {f"method number {i}": (1 + 0.05 * i, 2.0) for i in range(4)} | {"far": (3.0, 5.0)}
+    (axis,) = axes_of(
+        monkeypatch,
+        lambda: figures.show_points(near, x_label="x", y_label="y", annotate=True, **TEXTS),
+    )
+    assert [text.get_text() for text in axis.texts] == list(near)
+    boxes = [text.get_window_extent() for text in axis.texts]
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
 def test_dots_lie_at_their_values_and_claims_are_filled(monkeypatch):
     panels = {
         "brightness": {"usual": [10.0, 12.0], "dark": [5.0, 7.0]},
