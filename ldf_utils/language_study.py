@@ -885,6 +885,21 @@ def cost_table(study: Study) -> str:
     return "\n".join(lines)
 
 
+def _summary(findings: Sequence[Finding]) -> list[str]:
+    """A line for each verdict: how many effects, and which."""
+    lines = []
+    for verdict in (MOVED, STAYED, OTHER_WAY, ONE_SEED):
+        found: dict[str, list[str]] = {}
+        for finding in findings:
+            if finding.verdict == verdict:
+                found.setdefault(finding.claim.says, []).append(_WHERE[finding.place])
+        if found:
+            listed = "; ".join(f"{says} ({', '.join(where)})" for says, where in found.items())
+            count = sum(map(len, found.values()))
+            lines.append(f"- {count} of {len(findings)} {verdict}: {listed}.")
+    return lines
+
+
 def report(study: Study) -> str:
     """The results as Markdown: verdicts, what patches cost, and all means."""
     config = study.settings["config"]
@@ -902,7 +917,10 @@ def report(study: Study) -> str:
         + ".",
         "",
         "Two arms are compared seed by seed. *Moved*: the mean difference is larger than twice its "
-        "standard deviation over the seeds, in the direction that was declared beforehand.",
+        "standard deviation over the seeds (the spread), in the direction that was declared "
+        "beforehand.",
+        "",
+        *_summary(study.findings()),
         "",
         "## What was said, and what moved",
         "",
