@@ -713,17 +713,20 @@ def show_points(
 
 
 def _write_beside(axis: Axes, centers: Mapping[str, tuple[float, float]]) -> None:
-    """Write each label where it covers least of the other labels and points."""
+    """Write each label where it covers least of the other labels and points, within the axes."""
     axis.figure.draw_without_rendering()
     across, up = axis.transData.transform(list(centers.values())).T
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in zip(across, up, strict=True)]
     places = [(7, 5, "left"), (7, -12, "left"), (-7, 5, "right"), (-7, -12, "right")]
     places += [(0, y, "center") for y in (12, -19, 20, -27)]
 
+    def area(box):
+        return 0 if box is None else box.width * box.height
+
     def covered(text):
         box = text.get_window_extent()
-        shared = (Bbox.intersection(box, other) for other in taken)
-        return sum(part.width * part.height for part in shared if part is not None)
+        *shared, inside = (area(Bbox.intersection(box, other)) for other in (*taken, axis.bbox))
+        return sum(shared) + area(box) - inside
 
     for label, center in centers.items():
         tried = [

@@ -217,7 +217,8 @@ def test_points_and_matrix_can_be_drawn(shown):
 
 
 def test_labels_of_near_points_do_not_cover_each_other(monkeypatch):
-    near = {f"method number {i}": (1 + 0.05 * i, 2.0) for i in range(4)} | {"far": (3.0, 5.0)}
+    near = {f"method number {i}": (2 + 0.05 * i, 2.0) for i in range(4)}
+    near |= {"far to the left, beside an edge": (0.0, 2.0), "far to the right": (5.0, 5.0)}
     (axis,) = axes_of(
         monkeypatch,
         lambda: figures.show_points(near, x_label="x", y_label="y", annotate=True, **TEXTS),
@@ -226,6 +227,7 @@ def test_labels_of_near_points_do_not_cover_each_other(monkeypatch):
     boxes = [text.get_window_extent() for text in axis.texts]
     for i, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:i])
+        assert axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1
 
 
 def test_dots_lie_at_their_values_and_claims_are_filled(monkeypatch):
