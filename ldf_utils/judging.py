@@ -391,6 +391,11 @@ def _real_lines(real: dict) -> list[str]:
         for name, row in real.items()
     ]  # fmt: skip
     lines += _table(["set", "pairs", "all sentences", "paper's two", "infrared higher"], rows)
+    turned = [name for name, row in real.items()
+              if row["infrared_or_visible"]["infrared_scores_higher"]["high"] < 0.5]  # fmt: skip
+    if turned:
+        lines += [f"It has the two cameras the wrong way round on {', '.join(turned)}: do not "
+                  "train on such pictures under it.", ""]  # fmt: skip
     lines += [
         "A real picture and its spoiled copy (both sources, the middle of the picture at 128 "
         "pixels): share where the true sentence fits the copy better than the original, and, in "
@@ -483,10 +488,7 @@ def write_card(folder: Path = MINI_FOLDER) -> Path:
         "native crops where sharpness matters. It is small enough to be fooled: a free network "
         "optimized against it finds patterns that it likes and people don't. The generator was "
         "written with the real sets in view, so its figures on them are no blind test, although no "
-        "weight was fitted to them. Where the share of pairs above is under a half, it has the two "
-        "cameras the wrong way round on that set: do not train on such pictures under it. It "
-        "calls few or none of the pictures optimized against it artifacts, although it was shown "
-        "such pictures in training. Use it to learn the mechanism of language-driven fusion; use "
+        "weight was fitted to them. Use it to learn the mechanism of language-driven fusion; use "
         "OpenAI's weights to reproduce the paper.",
         "",
         "Figures: `python -m ldf_utils.mini_clip evaluate [--data DIR] [--lite FILE]`, then "

@@ -336,6 +336,10 @@ def test_results_are_written_and_read_again(tiny, tmp_path):
     text = paths[2].read_text()
     assert "What patches cost" in text and "core seconds a step" in text
     assert study_module.NOTE in text and "/" not in str(made.settings["data"])
+    findings = made.findings()
+    for verdict in {f.verdict for f in findings}:
+        count = sum(f.verdict == verdict for f in findings)
+        assert f"- {count} of {len(findings)} {verdict}: " in text
 
 
 def test_what_holds_no_results_is_refused(tmp_path):
