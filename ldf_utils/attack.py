@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ldf_utils.clip_space import PROMPTS, ClipSpace, Prompts
+from ldf_utils.clip_space import PROMPTS, ClipSpace, Prompts, bfloat16_pays
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Pictures ``(B, 1, H, W)`` and their places ``(B,)`` in the whole set to a scalar."""
@@ -204,7 +204,7 @@ def optimised_negatives(
     steps: int,
     generator: torch.Generator,
     prompts: Prompts = PROMPTS,
-    autocast: bool = True,
+    autocast: bool | None = None,
 ) -> torch.Tensor:
     """Pictures that please this judge for bad reasons: the first half by pixels, then by a decoder.
 
@@ -220,7 +220,7 @@ def optimised_negatives(
         steps: of each optimization; 60 to 150 are enough for damage that shows.
         generator: draws views, noise, weights and batches.
         prompts: the sentences to please.
-        autocast: run the image tower in bfloat16, which pays with a model in channels-last order.
+        autocast: run the image tower in bfloat16; None: where that is faster on this processor.
 
     Returns:
         ``(N, H, W)`` uint8, in the order of the scenes.
@@ -236,6 +236,7 @@ def optimised_negatives(
         )
     if len(infrared) < 2:
         raise ValueError("expected at least 2 scenes, one for the pixels and one for the decoder")
+    autocast = bfloat16_pays(infrared.device) if autocast is None else autocast
     half = (len(infrared) + 1) // 2
     infrared, visible = infrared[:, None].float() / 255, visible[:, None].float() / 255
     first, second = (infrared[:half], visible[:half]), (infrared[half:], visible[half:])

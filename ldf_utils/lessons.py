@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import math
 import multiprocessing
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -38,6 +39,25 @@ UNSEEN = 0.015  # mean difference to its surroundings under which it may not be 
 
 VIEWS = ("visible", "infrared", "oracle", "mixture", "spoiled oracle", "spoiled source", "spoiled")
 """What is shown of each scene. A mixture is the average or the maximum of the sources."""
+
+CELLS = 6  # a side of the grid that says where things are
+PLACED = {"people": "person", "vehicles": "vehicle", "trees": "tree", "buildings": "building",
+          "salient": None}  # attributes that have a place; the label of theirs  # fmt: skip
+
+
+class Lesson(NamedTuple):
+    """Pictures of G scenes in V views each, and what is known of them.
+
+    Attributes:
+        images: ``(G, V, 1, side, side)`` in [0, 1]; the views are `VIEWS`.
+        truth: ``(G, V, K)`` with +1, 0 (undecided) or -1 for each attribute.
+        cover: ``(G, P, CELLS, CELLS)`` in [0, 1]: the share of each cell that belongs to a thing of
+            each attribute of `PLACED`, in its order; the same for all views.
+    """
+
+    images: torch.Tensor
+    truth: torch.Tensor
+    cover: torch.Tensor
 
 
 def measure(images: torch.Tensor, salient: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -81,16 +101,21 @@ def _between(value: torch.Tensor, low: float, high: float) -> torch.Tensor:
 
 
 def _affine(count: int, generator: torch.Generator, low=0.5, high=1.0) -> torch.Tensor:
-    """Random crops as affine maps: side, place, mirror, a few degrees; a third nearly whole."""
+    """Random crops as affine maps: side, place, mirror, a few degrees; a third nearly whole.
+
+    Real pictures are wider than high and are squeezed to a square, so a crop is up to 1.4 times as
+    wide as high.
+    """
     side = low + (high - low) * torch.rand(count, generator=generator)
     whole = torch.rand(count, generator=generator) < 0.35
     side = torch.where(whole, 0.9 + 0.1 * side, side)
     angle = math.radians(6) * (2 * torch.rand(count, generator=generator) - 1)
     flip = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
-    place = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - side)[:, None]
+    sides = torch.stack([side, side * (0.7 + 0.3 * torch.rand(count, generator=generator))], 1)
+    place = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - sides)
     theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0], theta[:, 0, 1] = side * flip * angle.cos(), -side * angle.sin()
-    theta[:, 1, 0], theta[:, 1, 1] = side * flip * angle.sin(), side * angle.cos()
+    theta[:, 0, 0], theta[:, 0, 1] = sides[:, 0] * flip * angle.cos(), -sides[:, 0] * angle.sin()
+    theta[:, 1, 0], theta[:, 1, 1] = sides[:, 1] * flip * angle.sin(), sides[:, 1] * angle.cos()
     theta[:, :, 2] = place
     return theta
 
@@ -242,7 +267,7 @@ def _presence(
     images: torch.Tensor, labels: torch.Tensor, name: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Share of the picture that an object covers, ``(G, 1)``, and how far it shows, ``(G, V)``."""
-    mask = (labels - LABELS.index(name)).abs().lt(0.5).float()
+    mask = _is_label(labels, name)
     ring = _widened(mask) - mask
     inside, outside = _average(images, mask), _average(images, ring)
     spread = _average((images - inside[..., None, None]).abs(), mask)
@@ -256,7 +281,7 @@ def make_batch(
     side: int = 96,
     negatives: torch.Tensor | None = None,
     disguised: bool = True,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Lesson:
     """Pictures of some scenes, clean and spoiled, and the truth about each.
 
     Args:
@@ -269,8 +294,7 @@ def make_batch(
         disguised: whether `leak` and `disguise` change the sources; without, they are as rendered.
 
     Returns:
-        Images ``(G, V, 1, side, side)`` in [0, 1] with the V views of `VIEWS`, and truth
-        ``(G, V, K)`` with +1, 0 (undecided) or -1 for each attribute.
+        The pictures with their truth, and where things are.
     """
     count = len(index)
     names = ("visible", "infrared", "oracle", "salient", "veil")
@@ -326,7 +350,14 @@ def make_batch(
         origin.append(origin_of)
     images = torch.stack(views, 1)
     truth = _truth(scenes, index, images, salient, veil, labels, kinds, origin, blurred, grainy)
-    return images, truth
+    masks = [_is_label(labels, name) if name else (salient > 0.5).float()
+             for name in PLACED.values()]  # fmt: skip
+    cover = F.adaptive_avg_pool2d(torch.cat(masks, 1), CELLS)
+    return Lesson(images, truth, cover)
+
+
+def _is_label(labels: torch.Tensor, name: str) -> torch.Tensor:
+    return (labels - LABELS.index(name)).abs().lt(0.5).float()
 
 
 def _dimmed(images: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
@@ -406,8 +437,7 @@ def _truth(scenes, index, images, salient, veil, labels, kinds, origin, blurred,
     good = clean & ((source == 2) | ((source == 0) & ~night & ~murky & ~soft & ~grain))
     spoiled = ~clean | murky | ((source == 0) & night & (seen["mean"] < DARK))
     put("clear", where(good & (seen["std"] > PALE) & (seen["mean"] > DARK), spoiled))
-    for name, label in (("people", "person"), ("vehicles", "vehicle"), ("trees", "tree"),
-                        ("buildings", "building")):  # fmt: skip
+    for name, label in list(PLACED.items())[:4]:
         area, shows = _presence(images[:, :, 0], labels, label)
         hidden = is_kind("hazy", "dark", "blurry", "letters", "checkerboard", "optimized") | murky
         there = (area > SMALL) & (shows > UNSEEN) & ~hidden

@@ -12,6 +12,7 @@ the losses use exactly that:
 
 * a contrastive loss with several positives and no false negatives;
 * for each attribute, a sentence that asserts it against one that denies it;
+* what stands where: each cell of a grid is asked halfway through the image tower, in training only;
 * the geometry that language-driven fusion needs: seen from the two sources, the oracle fusion lies
   farther along the direction of the target sentence than averages, maxima and degraded pictures.
 
@@ -44,10 +45,17 @@ from tqdm.auto import tqdm
 
 from ldf_utils.attack import optimised_negatives
 from ldf_utils.attributes import INDEX, draw_captions, draw_denials, match, vocabulary
-from ldf_utils.clip_space import MINI_FOLDER, VOCABULARY, ClipSpace, CompactTokenizer, load_clip
+from ldf_utils.clip_space import (
+    MINI_FOLDER,
+    VOCABULARY,
+    ClipSpace,
+    CompactTokenizer,
+    bfloat16_pays,
+    load_clip,
+)
 from ldf_utils.files import atomic_path, write_json
 from ldf_utils.judging import evaluate_attack, evaluate_real, evaluate_scenes, write_card
-from ldf_utils.lessons import load_scenes, make_batch
+from ldf_utils.lessons import PLACED, load_scenes, make_batch
 
 # --- training -----------------------------------------------------------------------------------
 
@@ -76,6 +84,7 @@ class MiniClipConfig:
     direction_weight: float = 0.5
     denial_weight: float = 1.5
     modality_weight: float = 4.0  # of infrared and visible among the attributes, the hardest pair
+    place_weight: float = 1.0  # of the question what stands where
     attacks: tuple[float, ...] = (0.3, 0.5, 0.7, 0.85)  # when, as shares of the steps
     attack_steps: int = 80
     attack_scenes: int = 96
@@ -139,6 +148,57 @@ def denial_loss(
     return total / max(count, 1e-9)
 
 
+class Places(nn.Module):
+    """What stands where, asked of the image tower halfway: one linear layer, for training only.
+
+    A whole picture gives one answer to "are there people?", its cells give 36, and each names the
+    place of the evidence. So the tower learns to see things from far fewer pictures. The same is
+    asked about the camera: every part of an infrared picture is infrared.
+
+    Args:
+        visual: the image tower, an open_clip ``ModifiedResNet``.
+    """
+
+    asked = tuple(INDEX[name] for name in (*PLACED, "infrared"))
+
+    def __init__(self, visual: nn.Module):
+        super().__init__()
+        channels = visual.layer4[0].conv1.in_channels
+        self.layer = nn.Conv2d(channels, len(self.asked), 1)
+
+    def forward(self, cells: torch.Tensor, truth: torch.Tensor, cover: torch.Tensor):
+        """The loss: a logistic one for each question and cell, where the truth is decided.
+
+        Args:
+            cells: ``(N, C, 6, 6)`` features of the third stage.
+            truth: ``(N, K)`` with +1, 0, -1.
+            cover: ``(N, P, 6, 6)`` as in `ldf_utils.lessons.Lesson`.
+
+        Returns:
+            A scalar.
+        """
+        said = truth[:, self.asked, None, None]
+        cover = torch.cat([cover, torch.ones_like(cover[:, :1])], 1)
+        wanted = cover * (said > 0)
+        each = F.binary_cross_entropy_with_logits(self.layer(cells), wanted, reduction="none")
+        each = each * (said != 0)
+        return (each.mean((2, 3)).sum(0) / (said != 0).sum((0, 2, 3)).clamp_min(1)).mean()
+
+
+def encode_cells(visual: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A pass through the image tower that also shows its third stage.
+
+    Args:
+        visual: an open_clip ``ModifiedResNet``.
+        pixels: ``(N, 3, S, S)``, normalized.
+
+    Returns:
+        Embeddings ``(N, D)`` and features ``(N, C, S / 16, S / 16)``.
+    """
+    cells = visual.layer3(visual.layer2(visual.layer1(visual.stem(pixels))))
+    return visual.attnpool(visual.layer4(cells)), cells
+
+
 def direction_score(images: torch.Tensor, sources, texts: torch.Tensor) -> torch.Tensor:
     """Mean cosine of the two image directions with the two text directions, ``(G, V)``."""
     score = 0.0
@@ -192,8 +252,10 @@ def train(
         model_config["embed_dim"], model_config["vision_cfg"], model_config["text_cfg"]
     ).to(memory_format=torch.channels_last)
     average = deepcopy(model).requires_grad_(False)
-    decayed = [p for p in model.parameters() if p.ndim >= 2]
-    plain = [p for p in model.parameters() if p.ndim < 2]
+    places = Places(model.visual)
+    learning = [*model.parameters(), *places.parameters()]
+    decayed = [p for p in learning if p.ndim >= 2]
+    plain = [p for p in learning if p.ndim < 2]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": config.weight_decay},
          {"params": plain, "weight_decay": 0.0}],
@@ -210,6 +272,8 @@ def train(
     first, spent, log, negatives = 0, 0.0, [], None
     modality = (INDEX["infrared"], INDEX["visible"])
     attacks = {int(share * config.steps) for share in config.attacks}
+    parts = dict(model=model, average=average, places=places, optimizer=optimizer,
+                 schedule=schedule)  # fmt: skip
     checkpoint = work / "checkpoint.pt"
     if checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True)
@@ -218,12 +282,12 @@ def train(
                 f"{checkpoint}: was made with other settings; remove it to start anew, or use the "
                 f"same settings to go on. Found {state['config']}, expected {asdict(config)}"
             )
-        for part, name in ((model, "model"), (average, "average"), (optimizer, "optimizer"),
-                           (schedule, "schedule")):  # fmt: skip
+        for name, part in parts.items():
             part.load_state_dict(state[name])
         first, spent, log = state["step"], state["seconds"], state["log"]
         negatives = state["negatives"]
         print(f"going on at step {first}")
+    brief = bfloat16_pays()
     scenes = load_scenes(config.scenes, seed=1000 + config.seed, processes=config.threads)
     bar = tqdm(range(first, config.steps), initial=first, total=config.steps, desc="training")
     for step in bar:
@@ -231,25 +295,27 @@ def train(
         if step in attacks:
             negatives = _attack(average, tokenize, scenes, negatives, config, generator)
         index = torch.randint(len(scenes["night"]), (config.groups,), generator=generator)
-        images, truth = make_batch(scenes, index, generator, negatives=negatives)
+        images, truth, cover = make_batch(scenes, index, generator, negatives=negatives)
         groups, views = images.shape[:2]
         flat = truth.flatten(0, 1)
         sentences, assertions = draw_captions(flat, config.captions, generator)
-        asserting, denying, places = draw_denials(generator)
+        asserting, denying, denied = draw_denials(generator)
         said = len(sentences)
         tokens = tokenize([*sentences, *asserting, *denying])
         pixels = (images.flatten(0, 1).expand(-1, 3, -1, -1) - 0.4) / 0.25
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            pictures = model.encode_image(pixels.contiguous(memory_format=torch.channels_last))
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=brief):
+            pictures, cells = encode_cells(model.visual, pixels)
             texts = model.encode_text(tokens)
         pictures = F.normalize(pictures.float(), dim=-1)
         texts = F.normalize(texts.float(), dim=-1)
         true, false = match(flat, assertions)
         scale = model.logit_scale.exp()
         contrast = contrastive_loss(scale * pictures @ texts[:said].T, true, false)
-        heavy = torch.tensor([place in modality for place in places])
+        heavy = torch.tensor([place in modality for place in denied])
         weights = torch.where(heavy, config.modality_weight, 1.0)
-        denial = denial_loss(pictures, flat, *texts[said:].chunk(2), places, weights=weights)
+        denial = denial_loss(pictures, flat, *texts[said:].chunk(2), denied, weights=weights)
+        placed = places(cells.float(), flat, cover.repeat_interleave(views, 0))
         grouped = pictures.view(groups, views, -1)
         prompts = texts[[1, 0, 2]]  # infrared, visible, fused
         sources = (grouped[:, 1], grouped[:, 0])
@@ -260,10 +326,10 @@ def train(
         lag = F.relu(margin - scores[:, :1] + scores[:, 1:]).mean(1)
         direction = (shows * (lag + 0.3 * (1 - scores[:, 0]))).sum() / shows.sum().clamp_min(1)
         loss = contrast + config.denial_weight * denial + config.direction_weight * direction
+        loss = loss + config.place_weight * placed
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        contrast, direction, denial = contrast.detach(), direction.detach(), denial.detach()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         schedule.step()
         with torch.no_grad():
@@ -274,8 +340,9 @@ def train(
             for slow, fast in zip(average.buffers(), model.buffers(), strict=True):
                 slow.copy_(fast)
         if step % 20 == 0 or step == config.steps - 1:
-            log.append({"step": step, "contrast": float(contrast), "denial": float(denial),
-                        "direction": float(direction), "scale": scale.item()})  # fmt: skip
+            log.append({"step": step, "contrast": contrast.item(), "denial": denial.item(),
+                        "direction": direction.item(), "places": placed.item(),
+                        "scale": scale.item()})  # fmt: skip
             bar.set_postfix({name: f"{value:.3f}" for name, value in log[-1].items()})
         if (step + 1) % config.save_every == 0 or step == config.steps - 1:
             spent += time.time() - started
@@ -283,9 +350,7 @@ def train(
             with atomic_path(checkpoint) as temporary:
                 torch.save(
                     dict(config=asdict(config), step=step + 1, seconds=spent, log=log,
-                         negatives=negatives,
-                         model=model.state_dict(), average=average.state_dict(),
-                         optimizer=optimizer.state_dict(), schedule=schedule.state_dict()),
+                         negatives=negatives, **{n: p.state_dict() for n, p in parts.items()}),
                     temporary,
                 )  # fmt: skip
     weights = {k: v.half().contiguous() for k, v in average.state_dict().items()

@@ -88,8 +88,15 @@ class SceneBatch:
 
 
 @functools.cache
-def _texture(kind: str) -> np.ndarray:
-    """A 1024 x 1024 tile of unit-variance noise that repeats without a seam."""
+def _texture(kind: str, level: int = 0) -> np.ndarray:
+    """A 1024 x 1024 tile of unit-variance noise that repeats without a seam.
+
+    Each ``level`` has half as many texels a side, each the mean of four: what is far away shows
+    the mean of its texture, not a few texels of it.
+    """
+    if level:
+        half = _texture(kind, level - 1)
+        return (half[::2, ::2] + half[1::2, ::2] + half[::2, 1::2] + half[1::2, 1::2]) / 4
     n = 1024
     rng = np.random.default_rng(_number_of(kind))
     fy = np.fft.fftfreq(n)[:, None] * n
@@ -123,9 +130,12 @@ def _look_up(kind: str, u: np.ndarray, v: np.ndarray, rng: np.random.Generator) 
 
 def _patch(kind: str, shape: tuple[int, int], rng: np.random.Generator, zoom: float = 1.0):
     """A window of the texture in pixels; ``zoom`` above 1 makes it finer."""
+    level = min(max(round(math.log2(zoom)), 0), 4)
+    tile = _texture(kind, level)
+    zoom, last = zoom / 2**level, len(tile) - 1
     rows = (np.arange(shape[0]) * zoom).astype(np.int32) + rng.integers(0, 1024)
     columns = (np.arange(shape[1]) * zoom).astype(np.int32) + rng.integers(0, 1024)
-    return _texture(kind)[(rows & 1023)[:, None], (columns & 1023)[None, :]]
+    return tile[(rows & last)[:, None], (columns & last)[None, :]]
 
 
 # --- the world of one scene --------------------------------------------------------------------
@@ -145,6 +155,7 @@ class _World:
     camera: float  # height of the camera above the ground, metres
     sun: tuple | None  # shadow of a metre: metres to the right, metres away; None without sun
     leafy: float  # how bright leaves are: above 1 for cameras that see near infrared
+    stored: float  # degrees that walls and roads still hold from the day, at night
     focal: float  # pixels
     horizon: float  # row of the horizon
     center: float  # column of the vanishing point
@@ -153,6 +164,7 @@ class _World:
     temperature: np.ndarray = None
     depth: np.ndarray = None
     shade: np.ndarray = None  # how much of the sky's and sun's light arrives
+    upright: np.ndarray = None  # 1 where a surface faces the camera: a lamp behind lights its back
     salient: np.ndarray = None
     labels: np.ndarray = None
     boxes: list = field(default_factory=list)
@@ -198,7 +210,11 @@ class _World:
         view = self.reflectance[:, rows, columns]
         view *= keep
         view += alpha * color
-        for target, value in ((self.temperature, temperature), (self.depth, depth)):
+        for target, value in (
+            (self.temperature, temperature),
+            (self.depth, depth),
+            (self.upright, 1.0),
+        ):
             view = target[rows, columns]
             view *= keep
             view += alpha * value
@@ -265,6 +281,7 @@ def _planes(w: _World) -> None:
     )
     w.depth = np.full(shape, far, np.float32)
     w.shade = np.ones(shape, np.float32)
+    w.upright = np.zeros(shape, np.float32)
     w.salient = np.zeros(shape, np.float32)
     w.labels = np.zeros(shape, np.uint8)
 
@@ -277,6 +294,7 @@ def _planes(w: _World) -> None:
             (w.temperature, temperature),
             (w.shade, shade),
             (w.emission, 0),
+            (w.upright, 0),
             (w.labels, LABELS.index(label)),
         ):
             np.copyto(target, value, where=mask)
@@ -304,7 +322,8 @@ def _planes(w: _World) -> None:
     color = np.clip(tone[:, None, None] * (1 + grain * noise), 0.01, 1)
     warm = w.ambient + rng.uniform(-4, 4) + (0.12 if indoors else rng.uniform(0.3, 1.2)) * noise
     label = "nothing" if indoors else "tree"
-    lay(mask, np.full(shape, back, np.float32), color, warm, rng.uniform(0.6, 1.0), label)
+    laid = lay(mask, np.full(shape, back, np.float32), color, warm, rng.uniform(0.6, 1.0), label)
+    np.copyto(w.upright, 1.0, where=laid)
     # side walls
     if w.setting in ("street", "room"):
         for side in (-1, 1):
@@ -342,7 +361,7 @@ def _side_wall(w, lay, side, columns, rows, indoors, back):
     color = tones[house].transpose(2, 0, 1).copy()
     grain = _look_up("rough", depth * 40, altitude * 40, rng)
     color *= 1 + rng.uniform(0.03, 0.22) * grain
-    warmth = w.ambient + rng.uniform(-2, 8 if not w.night else 4)
+    warmth = w.ambient + rng.uniform(-2, 8 if not w.night else 4) + rng.uniform(0.2, 1) * w.stored
     heat = warmth + rng.normal(0, 1.2, 64).astype(np.float32)[house] + 0.3 * grain
     brick = rng.uniform(0.25, 0.6)
     if not indoors and rng.random() < 0.5:  # courses and joints, while they are wider than a pixel
@@ -381,6 +400,7 @@ def _ground(w, lay, depth, columns, mask):
     fade = np.clip(12 / depth, 0, 1)
     heat = w.ambient + rng.uniform(-4, 3 if w.night else 16) + 0.6 * broad + 0.25 * fine * fade
     if w.setting == "field":
+        heat = heat + rng.uniform(-0.3, 0.3) * w.stored
         green = rng.uniform(0.12, 0.34)
         tone = np.array([green * rng.uniform(0.7, 1.5), green, green * 0.45], np.float32)
         tone = w.leafy**0.5 * tone[:, None, None] * (1 + 0.28 * fine * fade + 0.2 * broad)
@@ -402,7 +422,8 @@ def _ground(w, lay, depth, columns, mask):
         edge = rng.uniform(2.5, 4.5)
         walk = np.abs(x) > edge
         tone = np.where(walk, tone * rng.uniform(1.2, 1.9), tone)
-        heat = np.where(walk, heat + rng.uniform(-4, 1), heat)
+        heat = heat + w.stored
+        heat = np.where(walk, heat + rng.uniform(-4, 1) - rng.uniform(0, 0.6) * w.stored, heat)
         dashes = rng.uniform(2, 5)
         lines = (np.abs(x) < 0.09) & ((depth / dashes % 1) < 0.55)
         lines |= np.abs(np.abs(x) - edge + 0.3) < 0.07
@@ -419,6 +440,13 @@ def _ground(w, lay, depth, columns, mask):
             sea = np.array([0.10, 0.16, 0.2], np.float32)[:, None, None] * rng.uniform(0.6, 2.0)
             tone = np.where(water, sea * (1 + 0.35 * ripple), tone)
             heat = np.where(water, w.ambient - rng.uniform(2, 8) + 0.4 * ripple, heat)
+        for _ in range(rng.integers(0, 7)):  # covers, patches of new asphalt, pits, puddles
+            cx, cz = rng.uniform(-6, 6), max(depth.min(), 1) * rng.uniform(1, 4)
+            half = rng.uniform(0.3, 1.2)
+            gap = np.hypot(x - cx, depth - cz) if rng.random() < 0.5 else np.maximum(
+                np.abs(x - cx), np.abs(depth - cz) * rng.uniform(0.3, 1))  # fmt: skip
+            tone = np.where(gap < half, tone * rng.uniform(0.4, 1.6), tone)
+            heat = np.where(gap < half, heat + rng.normal(0, 4) - 0.4 * w.stored, heat)
     lay(mask, depth, np.clip(tone, 0.01, 0.95).astype(np.float32), heat, 1.0)
 
 
@@ -443,7 +471,7 @@ def _tree(w, x, depth):
     shape = np.broadcast_shapes(u.shape, v.shape)
     zoom = max(unit * 30, 0.5)
     leaves = _patch("leaf", shape, rng, zoom=zoom)
-    clumps = _patch("rough", shape, rng, zoom=zoom)
+    clumps = _patch("patchy", shape, rng, zoom=zoom)
     crown = _ellipse(u, v, 0, tall * 0.68, radius, tall * 0.36)
     edge = crown + 0.24 * radius * clumps + 0.03 * radius * leaves
     cover = _cover(edge, max(2 * unit, 0.15))
@@ -465,8 +493,9 @@ def _bush(w, x, depth):
     if board is None:
         return
     rows, columns, u, v, unit = board
-    leaves = _patch("leaf", np.broadcast_shapes(u.shape, v.shape), rng, zoom=max(unit * 40, 0.5))
-    edge = _ellipse(u, v, 0, tall * 0.4, wide, tall * 0.6) + 0.12 * tall * leaves
+    shape, zoom = np.broadcast_shapes(u.shape, v.shape), max(unit * 40, 0.5)
+    leaves, clumps = _patch("leaf", shape, rng, zoom), _patch("patchy", shape, rng, zoom)
+    edge = _ellipse(u, v, 0, tall * 0.4, wide, tall * 0.6) + tall * (0.1 * clumps + 0.02 * leaves)
     green = rng.uniform(0.05, 0.26) * w.leafy
     tone = np.array([green * rng.uniform(0.5, 1.3), green, green * 0.4], np.float32)
     color = np.clip(tone[:, None, None] * (0.7 + 0.4 * v / tall + 0.25 * leaves), 0.015, 0.7)
@@ -710,7 +739,7 @@ def _vehicle(w, x, depth):
         np.float32
     )
     running = rng.random() < 0.7
-    metal = w.ambient + rng.uniform(-3, 6)
+    metal = w.ambient + rng.uniform(-6 if w.night else -3, 6)
     engine = w.ambient + (rng.uniform(14, 30) if running else rng.uniform(0, 6))
     side = 0.0 if front_view else rng.choice([-1, 1]) * half * 0.7
     warm = np.exp(-(((u - side) / (0.75 * min(half, 1))) ** 2) - ((v - waist * 0.6) / 0.5) ** 2)
@@ -766,7 +795,7 @@ def _remember(w, label, rows, columns, whole):
 
 
 _CROWD = {  # how many of each thing a setting holds, at least and at most
-    "street": dict(tree=(0, 4), lamp=(1, 4), crate=(0, 1), vehicle=(0, 4), person=(0, 4),
+    "street": dict(tree=(0, 4), lamp=(1, 4), crate=(0, 1), vehicle=(0, 4), person=(0, 6),
                    bush=(0, 2), sign=(0, 3), house=(0, 1), pole=(0, 1)),
     "field": dict(tree=(1, 6), lamp=(0, 1), crate=(0, 2), vehicle=(0, 2), person=(0, 4),
                   bush=(0, 5), sign=(0, 1), house=(0, 2), pole=(0, 1), fence=(0, 1)),
@@ -841,8 +870,11 @@ def _illuminate(w: _World) -> np.ndarray:
     altitude = w.camera - rows * w.depth / w.focal
     lateral = columns * w.depth / w.focal  # metres to the right of the camera
     for x, depth, tall, power, color in w.lamps:
-        squared = (lateral - x) ** 2 + (w.depth - depth) ** 2 + 0.4 * (altitude - tall) ** 2 + 1
-        light = light + (power * 6 / squared) * color[:, None, None]
+        beyond = w.depth - depth  # metres from the lamp away from the camera
+        squared = (lateral - x) ** 2 + beyond**2 + 0.4 * (altitude - tall) ** 2 + 1
+        front = np.clip(0.25 + 0.75 * beyond / np.sqrt(squared), 0.08, 1)
+        arrives = 1 - w.upright * (1 - front)
+        light = light + (power * 6 * arrives / squared) * color[:, None, None]
     if not w.night and not indoors and rng.random() < 0.5:  # shadows of clouds or trees
         dapple = _look_up("patchy", lateral * 6, w.depth * 6, rng)
         light = light * (1 - rng.uniform(0.1, 0.45) * np.clip(dapple, 0, 1))
@@ -898,6 +930,7 @@ def _one(rng: np.random.Generator, height: int, width: int, setting, time, weath
             )
         ),
         center=float(width * rng.uniform(0.35, 0.65)),
+        stored=float(max(rng.uniform(-6, 14), 0)) if time == "night" else 0.0,
     )
     if setting == "room":
         w.camera = float(rng.uniform(1.3, 1.8))
@@ -1058,12 +1091,12 @@ def _infrared_camera(temperature, fade, generator):
     stretched = _normalize(image, 0.01, 0.995)
     gain, offset = _uniform(count, 0.55, 1.0, generator), _uniform(count, 0.0, 0.3, generator)
     plain = stretched * gain + offset * (1 - gain)
-    # cameras for night driving: all but the hot things near black
-    dark = stretched.clamp(0, 1.2) ** _uniform(count, 1.2, 4.0, generator)
-    dark = dark * _uniform(count, 0.35, 1.0, generator)
     # cameras that enhance detail: local contrast on top
     wide = gaussian_blur(stretched, 3.0 * scale)
     crisp = wide * 0.75 + 0.12 + (stretched - wide) * _uniform(count, 1.2, 3.5, generator)
+    # cameras for night driving: all but the hot things near black
+    dark = torch.where(share(0.5), stretched, crisp).clamp(0, 1.2)
+    dark = dark ** _uniform(count, 1.2, 4.0, generator) * _uniform(count, 0.35, 1.0, generator)
     # cameras that spread the common temperatures over the whole scale
     centered = image - image.mean(dim=(-2, -1), keepdim=True)
     spread = torch.sigmoid(
@@ -1074,7 +1107,7 @@ def _infrared_camera(temperature, fade, generator):
     fine = spread - gaussian_blur(spread, 1.2 * scale)
     spread = spread + _uniform(count, 0.0, 1.5, generator) * fine
     style = torch.rand(count, 1, 1, 1, generator=generator)
-    image = torch.where(style < 0.25, plain, torch.where(style < 0.45, dark, crisp))
+    image = torch.where(style < 0.2, plain, torch.where(style < 0.45, dark, crisp))
     image = torch.where(style > 0.72, spread, image)
     image = torch.where(share(0.06), 0.95 - 0.9 * image.clamp(0, 1), image)  # hot is black
     grain = _uniform(count, 0.002, 0.02, generator)

@@ -39,7 +39,7 @@ from torch.utils.data import ConcatDataset
 from tqdm.auto import tqdm
 
 from ldf_utils import speed
-from ldf_utils.clip_space import ClipSpace, load_clip
+from ldf_utils.clip_space import ClipSpace, bfloat16_pays, load_clip
 from ldf_utils.files import atomic_path, write_json, write_rows
 from ldf_utils.images import ImageError, Pair, PairFolder, write_image
 from ldf_utils.losses import FusionLoss
@@ -174,7 +174,7 @@ def fit(
         if team.rank == 0:
             _open_folder(folder, config, facts, team, keep=resumed)
         if team.rank == 0 and progress:
-            tqdm.write(_critics(clip, criterion))
+            tqdm.write(_critics(clip, criterion, team.device))
         log = _Log(folder, crops, team, first=len(state.history))
         embedded: Embedded = {}
 
@@ -308,11 +308,13 @@ def _criterion(config: TrainConfig, clip: ClipSpace | None, device: torch.device
     return criterion.to(device)
 
 
-def _critics(clip: ClipSpace | None, criterion: nn.Module) -> str:
+def _critics(clip: ClipSpace | None, criterion: nn.Module, device: torch.device) -> str:
     """One line: who judges, and what stands in for what."""
     parts = ["no CLIP" if clip is None else f"CLIP {clip.name}"]
     if getattr(clip, "stands_in", False):
         parts[0] += " (stands in for OpenAI's ViT-B/32)"
+    if getattr(criterion, "autocast", False) and not bfloat16_pays(device):
+        parts.append("in bfloat16, which is slower than float32 on this processor")
     perceptual = getattr(criterion, "perceptual", None)
     if perceptual is not None:
         parts.append(f"perceptual features {perceptual.name}")

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from scipy import ndimage
@@ -36,11 +37,36 @@ def test_worlds_are_repeatable_and_do_not_depend_on_the_batch(batch):
     assert (other.visible - batch.visible[:2]).abs().mean() > 0.01
 
 
-@pytest.mark.xfail(strict=True, reason="0.603: a lamp lights the front of what stands before it")
 def test_nights_are_darker_than_days():
     night = scenes.render(24, seed=3, time="night", weather="clear", setting="street")
     day = scenes.render(24, seed=3, time="day", weather="clear", setting="street")
     assert luminance(night.visible).mean() < 0.6 * luminance(day.visible).mean()
+
+
+def test_a_lamp_lights_the_front_of_what_stands_behind_it_and_the_ground_on_both_sides():
+    def brightness(upright: float, lamp_depth: float) -> float:
+        world = scenes._World(
+            np.random.default_rng(0), 8, 8, "street", "night", "clear", ambient=10, camera=1.6,
+            sun=None, leafy=1, stored=0, focal=8, horizon=4, center=4,
+        )  # fmt: skip
+        world.shade = np.zeros((8, 8), np.float32)  # no light but the lamp's
+        world.depth = np.full((8, 8), 10, np.float32)
+        world.upright = np.full((8, 8), upright, np.float32)
+        world.lamps = [(0, lamp_depth, 5, 1, np.ones(3, np.float32))]
+        return float(scenes._illuminate(world).mean())
+
+    assert brightness(upright=1, lamp_depth=13) < 0.5 * brightness(upright=1, lamp_depth=7)
+    assert brightness(upright=0, lamp_depth=13) == pytest.approx(brightness(0, 7))
+
+
+def test_a_texture_far_away_shows_its_mean():
+    def patch(zoom):
+        return scenes._patch("rough", (64, 64), np.random.default_rng(0), zoom)
+
+    # sixteen texels a pixel: their mean, not one of them
+    assert patch(16).std() < 0.5 * patch(1).std()
+    tile, half = scenes._texture("rough"), scenes._texture("rough", 1)
+    assert half[3, 5] == pytest.approx(tile[6:8, 10:12].mean(), abs=1e-6)
 
 
 def test_visible_and_infrared_tell_different_things():
