@@ -85,7 +85,7 @@ def evaluate_scenes(
     generator = torch.Generator().manual_seed(seed)
     images, truths = [], []
     for index in torch.arange(len(scenes["night"])).split(25):
-        made, truth, _ = make_batch(scenes, index, generator, disguised=disguised)
+        made, truth = make_batch(scenes, index, generator, disguised=disguised)
         images.append(clip.encode_image(made.flatten(0, 1)))
         truths.append(truth.flatten(0, 1))
     images, truth = torch.cat(images), torch.cat(truths)

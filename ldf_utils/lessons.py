@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import math
 import multiprocessing
-from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -39,25 +38,6 @@ UNSEEN = 0.015  # mean difference to its surroundings under which it may not be 
 
 VIEWS = ("visible", "infrared", "oracle", "mixture", "spoiled oracle", "spoiled source", "spoiled")
 """What is shown of each scene. A mixture is the average or the maximum of the sources."""
-
-CELLS = 6  # a side of the grid that says where things are
-PLACED = {"people": "person", "vehicles": "vehicle", "trees": "tree", "buildings": "building",
-          "salient": None}  # attributes that have a place; the label of theirs  # fmt: skip
-
-
-class Lesson(NamedTuple):
-    """Pictures of G scenes in V views each, and what is known of them.
-
-    Attributes:
-        images: ``(G, V, 1, side, side)`` in [0, 1]; the views are `VIEWS`.
-        truth: ``(G, V, K)`` with +1, 0 (undecided) or -1 for each attribute.
-        cover: ``(G, P, CELLS, CELLS)`` in [0, 1]: the share of each cell that belongs to a thing of
-            each attribute of `PLACED`, in its order; the same for all views.
-    """
-
-    images: torch.Tensor
-    truth: torch.Tensor
-    cover: torch.Tensor
 
 
 def measure(images: torch.Tensor, salient: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -267,7 +247,7 @@ def _presence(
     images: torch.Tensor, labels: torch.Tensor, name: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Share of the picture that an object covers, ``(G, 1)``, and how far it shows, ``(G, V)``."""
-    mask = _is_label(labels, name)
+    mask = (labels - LABELS.index(name)).abs().lt(0.5).float()
     ring = _widened(mask) - mask
     inside, outside = _average(images, mask), _average(images, ring)
     spread = _average((images - inside[..., None, None]).abs(), mask)
@@ -280,8 +260,8 @@ def make_batch(
     generator: torch.Generator,
     side: int = 96,
     negatives: torch.Tensor | None = None,
-    disguised: bool = True,
-) -> Lesson:
+    disguised: float = 1.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures of some scenes, clean and spoiled, and the truth about each.
 
     Args:
@@ -291,10 +271,12 @@ def make_batch(
         side: pixels of a picture.
         negatives: ``(N, H, W)`` uint8: pictures that were optimized against a judge; some take the
             place of spoiled ones, and count as artifacts.
-        disguised: whether `leak` and `disguise` change the sources; without, they are as rendered.
+        disguised: share of the scenes whose sources `leak` and `disguise` change; the others are
+            as rendered.
 
     Returns:
-        The pictures with their truth, and where things are.
+        Images ``(G, V, 1, side, side)`` in [0, 1] with the V views of `VIEWS`, and truth
+        ``(G, V, K)`` with +1, 0 (undecided) or -1 for each attribute.
     """
     count = len(index)
     names = ("visible", "infrared", "oracle", "salient", "veil")
@@ -306,12 +288,15 @@ def make_batch(
                            padding_mode="reflection", align_corners=False)  # fmt: skip
     visible, infrared, oracle, salient, veil = stack.split(1, dim=1)
     blurred = grainy = torch.zeros(2 * count, dtype=torch.bool)
-    if disguised:
+    if disguised > 0:
+        plain = torch.cat([visible, infrared])
         infrared, visible = leak(infrared, visible, generator)
         infrared = _dimmed(infrared, 0.18, generator)
         visible = _dimmed(visible, 0.08, generator)
         sources, blurred, grainy = disguise(torch.cat([visible, infrared]), generator)
-        visible, infrared = sources.chunk(2)
+        hidden = (torch.rand(count, generator=generator) < disguised).repeat(2)
+        blurred, grainy = blurred & hidden, grainy & hidden
+        visible, infrared = torch.where(hidden[:, None, None, None], sources, plain).chunk(2)
     blurred, grainy = blurred.view(2, count).T, grainy.view(2, count).T
     oracle = _good(oracle, generator)
     share = torch.where(_drawn(count, 0, 1, generator) < 0.5, 0.5,
@@ -350,14 +335,7 @@ def make_batch(
         origin.append(origin_of)
     images = torch.stack(views, 1)
     truth = _truth(scenes, index, images, salient, veil, labels, kinds, origin, blurred, grainy)
-    masks = [_is_label(labels, name) if name else (salient > 0.5).float()
-             for name in PLACED.values()]  # fmt: skip
-    cover = F.adaptive_avg_pool2d(torch.cat(masks, 1), CELLS)
-    return Lesson(images, truth, cover)
-
-
-def _is_label(labels: torch.Tensor, name: str) -> torch.Tensor:
-    return (labels - LABELS.index(name)).abs().lt(0.5).float()
+    return images, truth
 
 
 def _dimmed(images: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
@@ -437,7 +415,8 @@ def _truth(scenes, index, images, salient, veil, labels, kinds, origin, blurred,
     good = clean & ((source == 2) | ((source == 0) & ~night & ~murky & ~soft & ~grain))
     spoiled = ~clean | murky | ((source == 0) & night & (seen["mean"] < DARK))
     put("clear", where(good & (seen["std"] > PALE) & (seen["mean"] > DARK), spoiled))
-    for name, label in list(PLACED.items())[:4]:
+    for name, label in (("people", "person"), ("vehicles", "vehicle"), ("trees", "tree"),
+                        ("buildings", "building")):  # fmt: skip
         area, shows = _presence(images[:, :, 0], labels, label)
         hidden = is_kind("hazy", "dark", "blurry", "letters", "checkerboard", "optimized") | murky
         there = (area > SMALL) & (shows > UNSEEN) & ~hidden

@@ -12,7 +12,9 @@ the losses use exactly that:
 
 * a contrastive loss with several positives and no false negatives;
 * for each attribute, a sentence that asserts it against one that denies it;
-* what stands where: each cell of a grid is asked halfway through the image tower, in training only;
+* of the two pictures of a scene, the infrared one is nearer to the sentence for infrared images;
+* each attribute as plain yes or no, answered by one linear layer on the embedding, in training
+  only: at first all sentences sound alike to the text tower, and this does not wait for it;
 * the geometry that language-driven fusion needs: seen from the two sources, the oracle fusion lies
   farther along the direction of the target sentence than averages, maxima and degraded pictures.
 
@@ -55,7 +57,7 @@ from ldf_utils.clip_space import (
 )
 from ldf_utils.files import atomic_path, write_json
 from ldf_utils.judging import evaluate_attack, evaluate_real, evaluate_scenes, write_card
-from ldf_utils.lessons import PLACED, load_scenes, make_batch
+from ldf_utils.lessons import load_scenes, make_batch
 
 # --- training -----------------------------------------------------------------------------------
 
@@ -70,21 +72,28 @@ PREPROCESSING = {
 }  # fmt: skip
 
 
+HARD = ("people", "vehicles", "trees", "buildings", "night", "salient", "artifacts", "hazy")
+"""Attributes that take longest to learn: what is shown, and what few pictures show."""
+
+
 @dataclass
 class MiniClipConfig:
     """Settings of the training; the defaults made the shipped weights."""
 
     scenes: int = 14000
-    steps: int = 2000
+    steps: int = 1900
     groups: int = 24  # scenes a step; each gives seven pictures
     captions: int = 160
-    learning_rate: float = 1.2e-3
+    learning_rate: float = 1.6e-3
     warm_up: int = 60
     weight_decay: float = 0.05
     direction_weight: float = 0.5
     denial_weight: float = 1.5
     modality_weight: float = 4.0  # of infrared and visible among the attributes, the hardest pair
-    place_weight: float = 1.0  # of the question what stands where
+    hard_weight: float = 2.0  # of those in `HARD` among the attributes
+    pair_weight: float = 1.0  # of the infrared picture of a scene against its visible one
+    answer_weight: float = 1.5  # of the attributes as plain yes or no, without sentences
+    disguised: tuple[float, float] = (0.25, 0.75)  # share of disguised scenes, first and last
     attacks: tuple[float, ...] = (0.3, 0.5, 0.7, 0.85)  # when, as shares of the steps
     attack_steps: int = 80
     attack_scenes: int = 96
@@ -137,66 +146,30 @@ def denial_loss(
         A scalar: the weighted mean over attributes of the mean over true and over false pictures.
     """
     margin = scale * pictures @ (asserting - denying).T
-    sign = truth[:, list(places)]
+    return attribute_loss(margin, truth[:, list(places)], weights)
+
+
+def attribute_loss(
+    margin: torch.Tensor, sign: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """A logistic loss for each attribute, in which true and false pictures weigh the same.
+
+    Args:
+        margin: ``(N, A)``, above 0 for "true".
+        sign: ``(N, A)`` with +1, 0 (undecided) and -1.
+        weights: ``(A,)`` of the attributes, 1 if None.
+
+    Returns:
+        A scalar: the weighted mean over attributes of the mean over true and over false pictures.
+    """
     each = F.softplus(-sign * margin)
-    weights = pictures.new_ones(len(places)) if weights is None else weights
-    total, count = pictures.new_zeros(()), 0.0
+    weights = margin.new_ones(margin.shape[1]) if weights is None else weights
+    total, count = margin.new_zeros(()), 0.0
     for side in (sign > 0, sign < 0):
         known = side.sum(0)
         total = total + (weights * (each * side).sum(0) / known.clamp_min(1)).sum()
         count += float((weights * (known > 0)).sum())
     return total / max(count, 1e-9)
-
-
-class Places(nn.Module):
-    """What stands where, asked of the image tower halfway: one linear layer, for training only.
-
-    A whole picture gives one answer to "are there people?", its cells give 36, and each names the
-    place of the evidence. So the tower learns to see things from far fewer pictures. The same is
-    asked about the camera: every part of an infrared picture is infrared.
-
-    Args:
-        visual: the image tower, an open_clip ``ModifiedResNet``.
-    """
-
-    asked = tuple(INDEX[name] for name in (*PLACED, "infrared"))
-
-    def __init__(self, visual: nn.Module):
-        super().__init__()
-        channels = visual.layer4[0].conv1.in_channels
-        self.layer = nn.Conv2d(channels, len(self.asked), 1)
-
-    def forward(self, cells: torch.Tensor, truth: torch.Tensor, cover: torch.Tensor):
-        """The loss: a logistic one for each question and cell, where the truth is decided.
-
-        Args:
-            cells: ``(N, C, 6, 6)`` features of the third stage.
-            truth: ``(N, K)`` with +1, 0, -1.
-            cover: ``(N, P, 6, 6)`` as in `ldf_utils.lessons.Lesson`.
-
-        Returns:
-            A scalar.
-        """
-        said = truth[:, self.asked, None, None]
-        cover = torch.cat([cover, torch.ones_like(cover[:, :1])], 1)
-        wanted = cover * (said > 0)
-        each = F.binary_cross_entropy_with_logits(self.layer(cells), wanted, reduction="none")
-        each = each * (said != 0)
-        return (each.mean((2, 3)).sum(0) / (said != 0).sum((0, 2, 3)).clamp_min(1)).mean()
-
-
-def encode_cells(visual: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A pass through the image tower that also shows its third stage.
-
-    Args:
-        visual: an open_clip ``ModifiedResNet``.
-        pixels: ``(N, 3, S, S)``, normalized.
-
-    Returns:
-        Embeddings ``(N, D)`` and features ``(N, C, S / 16, S / 16)``.
-    """
-    cells = visual.layer3(visual.layer2(visual.layer1(visual.stem(pixels))))
-    return visual.attnpool(visual.layer4(cells)), cells
 
 
 def direction_score(images: torch.Tensor, sources, texts: torch.Tensor) -> torch.Tensor:
@@ -252,8 +225,8 @@ def train(
         model_config["embed_dim"], model_config["vision_cfg"], model_config["text_cfg"]
     ).to(memory_format=torch.channels_last)
     average = deepcopy(model).requires_grad_(False)
-    places = Places(model.visual)
-    learning = [*model.parameters(), *places.parameters()]
+    answer = nn.Linear(model_config["embed_dim"], len(INDEX))
+    learning = [*model.parameters(), *answer.parameters()]
     decayed = [p for p in learning if p.ndim >= 2]
     plain = [p for p in learning if p.ndim < 2]
     optimizer = torch.optim.AdamW(
@@ -270,9 +243,11 @@ def train(
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, pace)
     first, spent, log, negatives = 0, 0.0, [], None
-    modality = (INDEX["infrared"], INDEX["visible"])
+    heed = torch.ones(len(INDEX))
+    heed[[INDEX[name] for name in HARD]] = config.hard_weight
+    heed[[INDEX["infrared"], INDEX["visible"]]] = config.modality_weight
     attacks = {int(share * config.steps) for share in config.attacks}
-    parts = dict(model=model, average=average, places=places, optimizer=optimizer,
+    parts = dict(model=model, average=average, answer=answer, optimizer=optimizer,
                  schedule=schedule)  # fmt: skip
     checkpoint = work / "checkpoint.pt"
     if checkpoint.is_file():
@@ -295,7 +270,9 @@ def train(
         if step in attacks:
             negatives = _attack(average, tokenize, scenes, negatives, config, generator)
         index = torch.randint(len(scenes["night"]), (config.groups,), generator=generator)
-        images, truth, cover = make_batch(scenes, index, generator, negatives=negatives)
+        begin, end = config.disguised
+        share = begin + (end - begin) * step / config.steps
+        images, truth = make_batch(scenes, index, generator, negatives=negatives, disguised=share)
         groups, views = images.shape[:2]
         flat = truth.flatten(0, 1)
         sentences, assertions = draw_captions(flat, config.captions, generator)
@@ -305,20 +282,21 @@ def train(
         pixels = (images.flatten(0, 1).expand(-1, 3, -1, -1) - 0.4) / 0.25
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=brief):
-            pictures, cells = encode_cells(model.visual, pixels)
+            pictures = model.encode_image(pixels)
             texts = model.encode_text(tokens)
         pictures = F.normalize(pictures.float(), dim=-1)
         texts = F.normalize(texts.float(), dim=-1)
         true, false = match(flat, assertions)
         scale = model.logit_scale.exp()
         contrast = contrastive_loss(scale * pictures @ texts[:said].T, true, false)
-        heavy = torch.tensor([place in modality for place in denied])
-        weights = torch.where(heavy, config.modality_weight, 1.0)
-        denial = denial_loss(pictures, flat, *texts[said:].chunk(2), denied, weights=weights)
-        placed = places(cells.float(), flat, cover.repeat_interleave(views, 0))
+        sides = texts[said:].chunk(2)
+        denial = denial_loss(pictures, flat, *sides, denied, weights=heed[denied])
+        plain_answer = attribute_loss(answer(8.0 * pictures), flat, heed)
         grouped = pictures.view(groups, views, -1)
         prompts = texts[[1, 0, 2]]  # infrared, visible, fused
         sources = (grouped[:, 1], grouped[:, 0])
+        nearer = (sources[0] - sources[1]) @ (prompts[0] - prompts[1])
+        pair = F.softplus(-20.0 * nearer).mean()
         scores = direction_score(grouped[:, 2:], sources, prompts)
         shows = (flat.view(groups, views, -1)[:, 2, INDEX["clear"]] > 0).float()
         margin = torch.full((views - 3,), config.margin)
@@ -326,7 +304,7 @@ def train(
         lag = F.relu(margin - scores[:, :1] + scores[:, 1:]).mean(1)
         direction = (shows * (lag + 0.3 * (1 - scores[:, 0]))).sum() / shows.sum().clamp_min(1)
         loss = contrast + config.denial_weight * denial + config.direction_weight * direction
-        loss = loss + config.place_weight * placed
+        loss = loss + config.answer_weight * plain_answer + config.pair_weight * pair
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learning, 1.0)
@@ -340,9 +318,9 @@ def train(
             for slow, fast in zip(average.buffers(), model.buffers(), strict=True):
                 slow.copy_(fast)
         if step % 20 == 0 or step == config.steps - 1:
-            log.append({"step": step, "contrast": contrast.item(), "denial": denial.item(),
-                        "direction": direction.item(), "places": placed.item(),
-                        "scale": scale.item()})  # fmt: skip
+            losses = dict(contrast=contrast, denial=denial, answer=plain_answer, pair=pair,
+                          direction=direction, scale=scale)  # fmt: skip
+            log.append({"step": step, **{name: value.item() for name, value in losses.items()}})
             bar.set_postfix({name: f"{value:.3f}" for name, value in log[-1].items()})
         if (step + 1) % config.save_every == 0 or step == config.steps - 1:
             spent += time.time() - started

@@ -49,5 +49,4 @@ def lesson(lesson_scenes):
     """Pictures of all of `lesson_scenes`, and the truth about each."""
     from ldf_utils import lessons
 
-    generator = torch.Generator().manual_seed(0)
-    return lessons.make_batch(lesson_scenes, torch.arange(52), generator)[:2]
+    return lessons.make_batch(lesson_scenes, torch.arange(52), torch.Generator().manual_seed(0))

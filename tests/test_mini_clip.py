@@ -4,10 +4,8 @@ import json
 
 import pytest
 import torch
-from open_clip.modified_resnet import ModifiedResNet
 
-from ldf_utils import judging, lessons, mini_clip
-from ldf_utils.attributes import ATTRIBUTES, INDEX
+from ldf_utils import judging, mini_clip
 from ldf_utils.clip_space import MINI_FOLDER, PROMPTS, load_clip
 from ldf_utils.images import find_sets, luminance, read_image
 from ldf_utils.mini_clip import MiniClipConfig
@@ -44,36 +42,6 @@ def test_denial_loss_against_the_definition(generator):
             each = [pictures[i] @ (yes[a] - no[a]) * 7 * sign for i in rows]
             parts.append(sum(torch.log(1 + torch.exp(-x)) for x in each) / len(each))
     torch.testing.assert_close(loss, sum(parts) / 4)
-
-
-def test_where_things_are_against_the_definition(generator):
-    visual = ModifiedResNet([1, 1, 1, 1], 16, 4, image_size=96, width=8)
-    places = mini_clip.Places(visual)
-    truth = torch.randint(-1, 2, (3, len(ATTRIBUTES)), generator=generator).float()
-    truth[0, INDEX["people"]], truth[1, INDEX["people"]] = 1, -1
-    cells = torch.randn(3, 128, 6, 6, generator=generator)
-    cover = torch.rand(3, len(lessons.PLACED), 6, 6, generator=generator)
-    answers = places.layer(cells).sigmoid()
-    parts = []
-    for question, name in enumerate([*lessons.PLACED, "infrared"]):
-        each = []
-        for i in range(3):
-            if truth[i, INDEX[name]] == 0:
-                continue
-            part = torch.ones(6, 6) if name == "infrared" else cover[i, question]
-            wanted = part * (truth[i, INDEX[name]] > 0)
-            answer = answers[i, question]
-            each.append(-(wanted * answer.log() + (1 - wanted) * (1 - answer).log()).mean())
-        parts.append(torch.stack(each).mean() if each else torch.zeros(()))
-    torch.testing.assert_close(places(cells, truth, cover), torch.stack(parts).mean())
-
-
-def test_the_tower_in_two_parts_is_the_tower(generator):
-    visual = ModifiedResNet([1, 1, 1, 1], 16, 4, image_size=96, width=8).eval()
-    pixels = torch.rand(2, 3, 96, 96, generator=generator)
-    pictures, cells = mini_clip.encode_cells(visual, pixels)
-    assert cells.shape == (2, 128, lessons.CELLS, lessons.CELLS)
-    torch.testing.assert_close(pictures, visual(pixels))
 
 
 def test_training_resumes_where_it_was(tmp_path, lesson_scenes, monkeypatch):
