@@ -93,7 +93,9 @@ class MiniClipConfig:
     hard_weight: float = 2.0  # of those in `HARD` among the attributes
     pair_weight: float = 1.0  # of the infrared picture of a scene against its visible one
     answer_weight: float = 1.5  # of the attributes as plain yes or no, without sentences
-    disguised: tuple[float, float] = (0.25, 0.75)  # share of disguised scenes, first and last
+    disguised: tuple[float, float, float] = (0.25, 0.5, 1.0)
+    """Share of disguised scenes: it grows from the first to the second for half of the steps; then
+    it is the third."""
     attacks: tuple[float, ...] = (0.3, 0.5, 0.7, 0.85)  # when, as shares of the steps
     attack_steps: int = 80
     attack_scenes: int = 96
@@ -270,8 +272,9 @@ def train(
         if step in attacks:
             negatives = _attack(average, tokenize, scenes, negatives, config, generator)
         index = torch.randint(len(scenes["night"]), (config.groups,), generator=generator)
-        begin, end = config.disguised
-        share = begin + (end - begin) * step / config.steps
+        begin, middle, share = config.disguised
+        if 2 * step < config.steps:
+            share = begin + (middle - begin) * 2 * step / config.steps
         images, truth = make_batch(scenes, index, generator, negatives=negatives, disguised=share)
         groups, views = images.shape[:2]
         flat = truth.flatten(0, 1)

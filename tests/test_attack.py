@@ -79,6 +79,16 @@ def test_negatives_are_bytes_and_repeatable(clip, scenes):
     assert not torch.equal(made[0][:2], scenes["visible"][:2])
 
 
+@pytest.mark.parametrize(("capability", "pays"), [("AVX2", False), ("AVX512", True)])
+def test_bfloat16_only_where_the_processor_has_it(clip, scenes, monkeypatch, capability, pays):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    asked = []
+    pull = attack.WordPull
+    monkeypatch.setattr(attack, "WordPull", lambda *a: asked.append(a[-1]) or pull(*a[:-1], False))
+    attack.optimised_negatives(clip, scenes, 1, torch.Generator().manual_seed(0))
+    assert asked == [pays, pays]
+
+
 def test_what_cannot_be_attacked_is_refused(clip, pairs, scenes, generator):
     as_float = {name: value / 255 for name, value in scenes.items()}
     one = {name: value[:1] for name, value in scenes.items()}

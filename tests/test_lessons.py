@@ -34,6 +34,18 @@ def test_objects_count_only_where_they_cover_enough(lesson_scenes):
     assert (people[:, 1] > 0).any()
 
 
+def test_the_share_of_disguised_scenes_is_kept(lesson_scenes):
+    def sources(share):
+        state = torch.Generator().manual_seed(3)
+        return lessons.make_batch(lesson_scenes, torch.arange(52), state, disguised=share)[0][:, :2]
+
+    plain, half, all_of_them = sources(0.0), sources(0.5), sources(1.0)
+    changed = (half != plain).flatten(1).any(1)
+    assert 13 < changed.sum() < 39  # 52 draws of one half
+    assert torch.equal(half[changed], all_of_them[changed])
+    assert (all_of_them != plain).flatten(1).any(1).all()
+
+
 def test_optimized_pictures_count_as_artifacts_and_nothing_else(lesson_scenes):
     negatives = torch.randint(0, 256, (5, 128, 128), dtype=torch.uint8)
     images, truth = lessons.make_batch(

@@ -42,6 +42,10 @@ def test_denial_loss_against_the_definition(generator):
             each = [pictures[i] @ (yes[a] - no[a]) * 7 * sign for i in rows]
             parts.append(sum(torch.log(1 + torch.exp(-x)) for x in each) / len(each))
     torch.testing.assert_close(loss, sum(parts) / 4)
+    heavy = mini_clip.attribute_loss(
+        7 * pictures @ (yes - no).T, truth[:, [0, 2]], torch.tensor([3.0, 1.0])
+    )
+    torch.testing.assert_close(heavy, (3 * sum(parts[:2]) + sum(parts[2:])) / 8)
 
 
 def test_training_resumes_where_it_was(tmp_path, lesson_scenes, monkeypatch):

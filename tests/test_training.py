@@ -398,6 +398,11 @@ def test_the_critics_in_use_are_named(pairs, tmp_path, capsys, monkeypatch):
     fit(config, pairs, TinyClip(), tiny_network(), tmp_path / "run")
     said = capsys.readouterr().out
     assert "CLIP tiny" in said and "filterbank (stands in for VGG19" in said
+    assert "bfloat16" not in said
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    config = replace(config, autocast=True)
+    fit(config, pairs, TinyClip(), tiny_network(), tmp_path / "emulated")
+    assert "bfloat16, which is slower than float32" in capsys.readouterr().out
 
 
 def test_the_network_sees_noise_and_the_loss_does_not(pairs, monkeypatch, tmp_path):
