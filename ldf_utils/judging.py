@@ -452,7 +452,8 @@ def write_card(folder: Path = MINI_FOLDER) -> Path:
         "| image tower | ModifiedResNet, 96 x 96 pixels |",
         f"| text tower | 2 layers, {len(words)} words |",
         f"| data | {config['scenes']} pictures of `ldf_utils.scenes`, no real picture |",
-        f"| training | {config['steps']} steps of {7 * config['groups']} pictures, "
+        f"| training | {config['steps'] + config['more_steps']} steps of {7 * config['groups']} "
+        "pictures, "
         f"{training['minutes']} minutes on {training['threads']} CPU cores |",
         f"| adversaries | {len(config['attacks'])} rounds of {config['attack_scenes']} pictures "
         "that were optimized to please it, fed back as artifacts |",
@@ -482,7 +483,6 @@ def write_card(folder: Path = MINI_FOLDER) -> Path:
     lines += [
         "## Limits",
         "",
-        *([training["changed_since"], ""] if "changed_since" in training else []),
         "It has seen rendered scenes only, and knows the words listed in `vocabulary.json` and no "
         "others: any other word is refused. It judges pictures at 96 pixels, so it must be shown "
         "native crops where sharpness matters. It is small enough to be fooled: a free network "

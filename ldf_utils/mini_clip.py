@@ -82,6 +82,8 @@ class MiniClipConfig:
 
     scenes: int = 14000
     steps: int = 1900
+    more_steps: int = 500  # a second, lower cycle of the learning rate (arXiv:1608.03983)
+    more_rate: float = 0.5  # where it begins, as a share of the learning rate
     groups: int = 24  # scenes a step; each gives seven pictures
     captions: int = 160
     learning_rate: float = 1.6e-3
@@ -240,8 +242,11 @@ def train(
     def pace(step):
         if step < config.warm_up:
             return (step + 1) / config.warm_up
-        share = (step - config.warm_up) / max(config.steps - config.warm_up, 1)
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share))
+        if step < config.steps:
+            share, top = (step - config.warm_up) / max(config.steps - config.warm_up, 1), 1.0
+        else:
+            share, top = (step - config.steps) / max(config.more_steps, 1), config.more_rate
+        return 0.02 + (top - 0.02) * 0.5 * (1 + math.cos(math.pi * share))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, pace)
     first, spent, log, negatives = 0, 0.0, [], None
@@ -266,7 +271,8 @@ def train(
         print(f"going on at step {first}")
     brief = bfloat16_pays()
     scenes = load_scenes(config.scenes, seed=1000 + config.seed, processes=config.threads)
-    bar = tqdm(range(first, config.steps), initial=first, total=config.steps, desc="training")
+    steps = config.steps + config.more_steps
+    bar = tqdm(range(first, steps), initial=first, total=steps, desc="training")
     for step in bar:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         if step in attacks:
@@ -320,12 +326,12 @@ def train(
                 slow.lerp_(fast, 1 - decay)
             for slow, fast in zip(average.buffers(), model.buffers(), strict=True):
                 slow.copy_(fast)
-        if step % 20 == 0 or step == config.steps - 1:
+        if step % 20 == 0 or step == steps - 1:
             losses = dict(contrast=contrast, denial=denial, answer=plain_answer, pair=pair,
                           direction=direction, scale=scale)  # fmt: skip
             log.append({"step": step, **{name: value.item() for name, value in losses.items()}})
             bar.set_postfix({name: f"{value:.3f}" for name, value in log[-1].items()})
-        if (step + 1) % config.save_every == 0 or step == config.steps - 1:
+        if (step + 1) % config.save_every == 0 or step == steps - 1:
             spent += time.time() - started
             started = time.time()
             with atomic_path(checkpoint) as temporary:
@@ -361,6 +367,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train", help="render scenes, train, write the weights")
     training.add_argument("--steps", type=int, default=MiniClipConfig.steps)
+    training.add_argument("--more-steps", type=int, default=MiniClipConfig.more_steps)
     training.add_argument("--scenes", type=int, default=MiniClipConfig.scenes)
     training.add_argument("--seed", type=int, default=MiniClipConfig.seed)
     training.add_argument("--threads", type=int, default=MiniClipConfig.threads)
@@ -377,8 +384,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.command == "train":
             config = MiniClipConfig(
-                steps=args.steps, scenes=args.scenes, seed=args.seed, threads=args.threads
-            )
+                steps=args.steps, more_steps=args.more_steps, scenes=args.scenes, seed=args.seed,
+                threads=args.threads,
+            )  # fmt: skip
             print(f"weights in {train(config, folder, Path(args.work))}")
         elif args.command == "evaluate":
             clip = load_clip(folder)

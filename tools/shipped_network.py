@@ -189,8 +189,6 @@ def card(
         for method, row in rivals.items():
             cells = " | ".join(f"{row[m]:.3f}" for m in METRICS)
             lines.append(f"| {method} | {row['rank']:.2f} | {cells} |")
-    if "changed_since" in record:
-        lines += ["", record["changed_since"]]
     lines += [
         "",
         "Limits: trained on generated scenes, under a small judge. Contrast and activity rise; "
