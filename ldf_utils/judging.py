@@ -453,8 +453,7 @@ def write_card(folder: Path = MINI_FOLDER) -> Path:
         f"| text tower | 2 layers, {len(words)} words |",
         f"| data | {config['scenes']} pictures of `ldf_utils.scenes`, no real picture |",
         f"| training | {config['steps'] + config['more_steps']} steps of {7 * config['groups']} "
-        "pictures, "
-        f"{training['minutes']} minutes on {training['threads']} CPU cores |",
+        f"pictures, {training['minutes']} minutes on {training['threads']} CPU cores |",
         f"| adversaries | {len(config['attacks'])} rounds of {config['attack_scenes']} pictures "
         "that were optimized to please it, fed back as artifacts |",
         f"| seed | {config['seed']} |",
