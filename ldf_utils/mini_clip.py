@@ -82,8 +82,9 @@ class MiniClipConfig:
 
     scenes: int = 14000
     steps: int = 1900
-    more_steps: int = 500  # a second, lower cycle of the learning rate (arXiv:1608.03983)
+    more_steps: int = 450  # a second, lower cycle of the learning rate (arXiv:1608.03983)
     more_rate: float = 0.5  # where it begins, as a share of the learning rate
+    order_weight: float = 1.0  # of maxima before averages, in that cycle
     groups: int = 24  # scenes a step; each gives seven pictures
     captions: int = 160
     learning_rate: float = 1.6e-3
@@ -183,6 +184,25 @@ def direction_score(images: torch.Tensor, sources, texts: torch.Tensor) -> torch
         moved = images - source[:, None]
         score = score + F.cosine_similarity(moved, texts[2] - texts[place], dim=-1) / 2
     return score
+
+
+def order_loss(images: torch.Tensor, scores: torch.Tensor, margin: float = 0.15) -> torch.Tensor:
+    """Maxima keep what stands out, averages halve it: they should lie farther along the words.
+
+    Args:
+        images: ``(G, V, 1, H, W)`` as `ldf_utils.lessons.make_batch` gives them; the fourth view
+            is the average or the maximum of the first two.
+        scores: ``(G,)`` `direction_score` of that view.
+        margin: by which the mean over maxima should exceed the mean over averages.
+
+    Returns:
+        A scalar, 0 where it does, or where one of the two kinds is not there.
+    """
+    largest = torch.maximum(images[:, 0], images[:, 1])
+    maximum = (images[:, 3] == largest).flatten(1).all(1)
+    if maximum.all() or not maximum.any():
+        return scores.new_zeros(())
+    return F.relu(margin - scores[maximum].mean() + scores[~maximum].mean())
 
 
 def _attack(average, tokenize, scenes, negatives, config, generator) -> torch.Tensor:
@@ -314,6 +334,8 @@ def train(
         direction = (shows * (lag + 0.3 * (1 - scores[:, 0]))).sum() / shows.sum().clamp_min(1)
         loss = contrast + config.denial_weight * denial + config.direction_weight * direction
         loss = loss + config.answer_weight * plain_answer + config.pair_weight * pair
+        if step >= config.steps:
+            loss = loss + config.order_weight * order_loss(images, scores[:, 1])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learning, 1.0)

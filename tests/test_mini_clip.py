@@ -48,6 +48,16 @@ def test_denial_loss_against_the_definition(generator):
     torch.testing.assert_close(heavy, (3 * sum(parts[:2]) + sum(parts[2:])) / 8)
 
 
+def test_maxima_come_before_averages(generator):
+    images = torch.rand(4, 7, 1, 8, 8, generator=generator)
+    images[:2, 3] = (images[:2, 0] + images[:2, 1]) / 2
+    images[2:, 3] = torch.maximum(images[2:, 0], images[2:, 1])
+    scores = torch.tensor([0.1, 0.3, 0.2, 0.4])
+    assert mini_clip.order_loss(images, scores).item() == pytest.approx(0.15 - 0.3 + 0.2)
+    assert mini_clip.order_loss(images, torch.tensor([0.0, 0, 1, 1])) == 0
+    assert mini_clip.order_loss(images[:2], scores[:2]) == 0  # no maximum to compare with
+
+
 def test_training_resumes_where_it_was(tmp_path, lesson_scenes, monkeypatch):
     monkeypatch.setattr(mini_clip, "load_scenes", lambda *_, **__: lesson_scenes)
     tiny = dict(steps=3, more_steps=1, groups=2, captions=12, warm_up=1, save_every=2, threads=1,
