@@ -16,7 +16,8 @@ the losses use exactly that:
 * each attribute as plain yes or no, answered by one linear layer on the embedding, in training
   only: at first all sentences sound alike to the text tower, and this does not wait for it;
 * the geometry that language-driven fusion needs: seen from the two sources, the oracle fusion lies
-  farther along the direction of the target sentence than averages, maxima and degraded pictures.
+  farther along the direction of the target sentence than averages, maxima and degraded pictures;
+  at the end, maxima farther than averages.
 
 Several times during the training, pictures are optimized to please the model as it is then
 (`ldf_utils.attack`). They go on as examples of artifacts.
