@@ -218,6 +218,30 @@ def _attack(average, tokenize, scenes, negatives, config, generator) -> torch.Te
     return made if negatives is None else torch.cat([negatives, made])
 
 
+def _pixels(images: torch.Tensor) -> torch.Tensor:
+    """``(G, V, 1, H, W)`` in [0, 1] to ``(G * V, 3, H, W)`` as the image tower wants them."""
+    pixels = (images.flatten(0, 1).expand(-1, 3, -1, -1) - 0.4) / 0.25
+    return pixels.contiguous(memory_format=torch.channels_last)
+
+
+def _count_statistics(
+    average, scenes, negatives, config: MiniClipConfig, batches: int = 60
+) -> None:
+    """Means and variances of the batch norms, counted anew for the averaged weights.
+
+    Those of the training belong to other weights, and hold the last few batches only; they moved
+    the border between infrared and visible from one run to the next (arXiv:1803.05407, section 3).
+    """
+
+    def lessons():
+        for batch in range(batches):
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + 900_000 + batch)
+            index = torch.randint(len(scenes["night"]), (config.groups,), generator=generator)
+            yield _pixels(make_batch(scenes, index, generator, negatives=negatives)[0])
+
+    torch.optim.swa_utils.update_bn(lessons(), average.visual)
+
+
 def train(
     config: MiniClipConfig, folder: Path = MINI_FOLDER, work: Path = Path("runs/mini_clip")
 ) -> Path:
@@ -309,10 +333,8 @@ def train(
         asserting, denying, denied = draw_denials(generator)
         said = len(sentences)
         tokens = tokenize([*sentences, *asserting, *denying])
-        pixels = (images.flatten(0, 1).expand(-1, 3, -1, -1) - 0.4) / 0.25
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=brief):
-            pictures = model.encode_image(pixels)
+            pictures = model.encode_image(_pixels(images))
             texts = model.encode_text(tokens)
         pictures = F.normalize(pictures.float(), dim=-1)
         texts = F.normalize(texts.float(), dim=-1)
@@ -363,6 +385,7 @@ def train(
                          negatives=negatives, **{n: p.state_dict() for n, p in parts.items()}),
                     temporary,
                 )  # fmt: skip
+    _count_statistics(average, scenes, negatives, config)
     weights = {k: v.half().contiguous() for k, v in average.state_dict().items()
                if not k.endswith(("attn_mask", "num_batches_tracked"))}  # fmt: skip
     for key, value in average.state_dict().items():
