@@ -487,8 +487,8 @@ def write_card(folder: Path = MINI_FOLDER) -> Path:
         "native crops where sharpness matters. It is small enough to be fooled: a free network "
         "optimized against it finds patterns that it likes and people don't. The generator was "
         "written, and this recipe chosen among several, with the real sets in view; so the figures "
-        "on them are no blind test, although no weight was fitted to them. Use it to learn the mechanism of language-driven fusion; use "
-        "OpenAI's weights to reproduce the paper.",
+        "on them are no blind test, although no weight was fitted to them. Use it to learn the "
+        "mechanism of language-driven fusion; use OpenAI's weights to reproduce the paper.",
         "",
         "Figures: `python -m ldf_utils.mini_clip evaluate [--data DIR] [--lite FILE]`, then "
         "`... card`.",
