@@ -49,4 +49,5 @@ def lesson(lesson_scenes):
     """Pictures of all of `lesson_scenes`, and the truth about each."""
     from ldf_utils import lessons
 
-    return lessons.make_batch(lesson_scenes, torch.arange(52), torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(2)  # one that draws every kind of damage
+    return lessons.make_batch(lesson_scenes, torch.arange(52), generator)
