@@ -262,18 +262,23 @@ def test_paper_network_has_the_authors_tensors(shared_dir):
 
 
 def test_paper_network_agrees_with_the_authors_run(shared_dir, authors_files):
+    # In double precision, so that only the rounding of the recorded float32 run is left; that of a
+    # float32 run here depends on the processor. Codes reach 6, and the recorded ones are off by up
+    # to 1.4e-4 themselves, so they are held to their range; the pictures lie in [0, 1].
     reference = {
-        name: torch.from_numpy(array)
+        name: torch.from_numpy(array).double()
         for name, array in np.load(shared_dir / "reference" / "ldfusion_network_io.npz").items()
     }
     network = load_network(authors_files)
     assert isinstance(network, PaperNetwork) and not network.training
+    network.double()
     infrared, visible = reference["infrared"][None, None], reference["visible"][None, None]
     with torch.no_grad():
         codes = network.codes(infrared, visible)
         uncropped, fused = network.decode(codes), network(infrared, visible)
     for name, code in codes.items():
-        torch.testing.assert_close(code[0], reference[name], atol=1e-4, rtol=0)
+        largest = float(reference[name].abs().max())
+        torch.testing.assert_close(code[0], reference[name], atol=1e-4 * largest, rtol=0)
     torch.testing.assert_close(uncropped[0, 0], reference["fused_uncropped"], atol=1e-4, rtol=0)
     torch.testing.assert_close(fused[0, 0], reference["fused"], atol=1e-4, rtol=0)
 
