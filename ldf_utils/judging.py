@@ -21,7 +21,7 @@ from ldf_utils.degradations import degrade
 from ldf_utils.direction import TextDirections, direction_cosines, text_directions
 from ldf_utils.files import write_text
 from ldf_utils.images import Pair, find_sets, luminance, read_image
-from ldf_utils.lessons import load_scenes, make_batch
+from ldf_utils.lessons import SIGNS, load_scenes, make_batch
 from ldf_utils.networks import load_network
 from ldf_utils.scenes import render
 
@@ -85,7 +85,7 @@ def evaluate_scenes(
     generator = torch.Generator().manual_seed(seed)
     images, truths = [], []
     for index in torch.arange(len(scenes["night"])).split(25):
-        made, truth = make_batch(scenes, index, generator, disguised=disguised)
+        made, truth, *_ = make_batch(scenes, index, generator, disguised=disguised)
         images.append(clip.encode_image(made.flatten(0, 1)))
         truths.append(truth.flatten(0, 1))
     images, truth = torch.cat(images), torch.cat(truths)
@@ -152,12 +152,6 @@ def _whole_scenes(clip: ClipSpace, count: int, seed: int) -> dict:
         "infrared_or_visible": _modality(attribute_scores(clip, seen, "infrared").view(-1, 2)),
         "paper_sentences": _modality((seen @ (infrared - visible)).view(-1, 2)),
     }
-
-
-SIGNS = {  # what a degradation makes of an attribute
-    "blurry": ("sharp", -1), "noisy": ("noisy", 1), "dark": ("dark", 1), "hazy": ("hazy", 1),
-    "pale": ("contrast", -1), "overexposed": ("overexposed", 1),
-}  # fmt: skip
 
 
 def _close_up(picture: torch.Tensor, side: int = 256, small: int = 128) -> torch.Tensor:
@@ -453,7 +447,8 @@ def write_card(folder: Path = MINI_FOLDER) -> Path:
         f"| text tower | 2 layers, {len(words)} words |",
         f"| data | {config['scenes']} pictures of `ldf_utils.scenes`, no real picture |",
         f"| training | {config['steps'] + config['more_steps']} steps of {7 * config['groups']} "
-        f"pictures, {training['minutes']} minutes on {training['threads']} CPU cores |",
+        f"pictures, {training['minutes']} minutes on {training['threads']} CPU cores, "
+        f"{training['precision']} |",
         f"| adversaries | {len(config['attacks'])} rounds of {config['attack_scenes']} pictures "
         "that were optimized to please it, fed back as artifacts |",
         f"| seed | {config['seed']} |",

@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import math
 import multiprocessing
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -35,6 +36,11 @@ FAINT, SALIENT = 0.08, 0.20  # contrast of warm objects to their surroundings
 THIN, THICK = 0.06, 0.30  # mean share of the light that haze keeps back
 SMALL = 0.015  # share of the picture that an object must cover to be surely there
 UNSEEN = 0.015  # mean difference to its surroundings under which it may not be seen
+
+SIGNS = {  # what a degradation makes of an attribute
+    "blurry": ("sharp", -1), "noisy": ("noisy", 1), "dark": ("dark", 1), "hazy": ("hazy", 1),
+    "pale": ("contrast", -1), "overexposed": ("overexposed", 1),
+}  # fmt: skip
 
 VIEWS = ("visible", "infrared", "oracle", "mixture", "spoiled oracle", "spoiled source", "spoiled")
 """What is shown of each scene. A mixture is the average or the maximum of the sources."""
@@ -243,6 +249,19 @@ def disguise(
 # --- pictures and truth ---------------------------------------------------------------------------
 
 
+class Lessons(NamedTuple):
+    """Pictures of G scenes, the V views of `VIEWS` of each, and the truth of K attributes."""
+
+    images: torch.Tensor
+    """``(G, V, 1, side, side)`` in [0, 1]."""
+    truth: torch.Tensor
+    """``(G, V, K)`` with +1, 0 (undecided) or -1."""
+    origin: torch.Tensor
+    """``(G, V)``: of which view a view was made; its own number where it was not spoiled."""
+    change: torch.Tensor
+    """``(G, V, K)``: +1 or -1 where spoiling raised or lowered an attribute against the origin."""
+
+
 def _presence(
     images: torch.Tensor, labels: torch.Tensor, name: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -261,7 +280,7 @@ def make_batch(
     side: int = 96,
     negatives: torch.Tensor | None = None,
     disguised: float = 1.0,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Lessons:
     """Pictures of some scenes, clean and spoiled, and the truth about each.
 
     Args:
@@ -275,8 +294,7 @@ def make_batch(
             as rendered.
 
     Returns:
-        Images ``(G, V, 1, side, side)`` in [0, 1] with the V views of `VIEWS`, and truth
-        ``(G, V, K)`` with +1, 0 (undecided) or -1 for each attribute.
+        The pictures and what is known of them.
     """
     count = len(index)
     names = ("visible", "infrared", "oracle", "salient", "veil")
@@ -335,7 +353,13 @@ def make_batch(
         origin.append(origin_of)
     images = torch.stack(views, 1)
     truth = _truth(scenes, index, images, salient, veil, labels, kinds, origin, blurred, grainy)
-    return images, truth
+    change = torch.zeros_like(truth)
+    for view, kind_of in enumerate(kinds):
+        for scene, kind in enumerate(kind_of):
+            if kind in SIGNS:
+                name, sign = SIGNS[kind]
+                change[scene, view, INDEX[name]] = sign
+    return Lessons(images, truth, torch.tensor(origin).T, change)
 
 
 def _dimmed(images: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:

@@ -13,6 +13,7 @@ the losses use exactly that:
 * a contrastive loss with several positives and no false negatives;
 * for each attribute, a sentence that asserts it against one that denies it;
 * of the two pictures of a scene, the infrared one is nearer to the sentence for infrared images;
+* of a picture and its spoiled copy, the copy is nearer to the sentence for what spoiled it;
 * each attribute as plain yes or no, answered by one linear layer on the embedding, in training
   only: at first all sentences sound alike to the text tower, and this does not wait for it;
 * the geometry that language-driven fusion needs: seen from the two sources, the oracle fusion lies
@@ -96,6 +97,7 @@ class MiniClipConfig:
     modality_weight: float = 4.0  # of infrared and visible among the attributes, the hardest pair
     hard_weight: float = 2.0  # of those in `HARD` among the attributes
     pair_weight: float = 1.0  # of the infrared picture of a scene against its visible one
+    copy_weight: float = 1.0  # of a spoiled copy against its original
     answer_weight: float = 1.5  # of the attributes as plain yes or no, without sentences
     disguised: tuple[float, float, float] = (0.25, 0.5, 1.0)
     """Share of disguised scenes: it grows from the first to the second for half of the steps; then
@@ -187,6 +189,51 @@ def direction_score(images: torch.Tensor, sources, texts: torch.Tensor) -> torch
     return score
 
 
+def pair_loss(
+    infrared: torch.Tensor, visible: torch.Tensor, texts: torch.Tensor, scale: float = 20.0
+) -> torch.Tensor:
+    """Of the two pictures of a scene, the infrared one is nearer to the sentence for infrared.
+
+    Args:
+        infrared, visible: ``(G, D)`` embeddings of length 1, one of each for every scene.
+        texts: ``(2, D)`` or more: the sentences for infrared and for visible images come first.
+        scale: of the difference of cosines in the logistic function.
+
+    Returns:
+        A scalar: the mean over scenes.
+    """
+    nearer = (infrared - visible) @ (texts[0] - texts[1])
+    return F.softplus(-scale * nearer).mean()
+
+
+def copy_loss(
+    pictures: torch.Tensor,
+    origin: torch.Tensor,
+    change: torch.Tensor,
+    asserting: torch.Tensor,
+    denying: torch.Tensor,
+    places: Sequence[int],
+    scale: float = 20.0,
+) -> torch.Tensor:
+    """A spoiled copy is nearer than its original to the sentence that says how it was spoiled.
+
+    Args:
+        pictures: ``(G, V, D)`` embeddings of length 1.
+        origin, change: as in `ldf_utils.lessons.Lessons`.
+        asserting, denying: ``(A, D)`` embeddings of sentences, one of each for every attribute.
+        places: the A attributes, as places in the last axis of ``change``.
+        scale: of the difference of cosines in the logistic function.
+
+    Returns:
+        A scalar: the mean over the copies, 0 where there is none.
+    """
+    margin = pictures @ (asserting - denying).T
+    sign = change[..., list(places)]
+    moved = margin - margin.gather(1, origin[..., None].expand_as(margin))
+    changed = sign != 0
+    return (F.softplus(-scale * sign * moved) * changed).sum() / changed.sum().clamp_min(1)
+
+
 def order_loss(images: torch.Tensor, scores: torch.Tensor, margin: float = 0.15) -> torch.Tensor:
     """Maxima keep what stands out, averages halve it: they should lie farther along the words.
 
@@ -237,7 +284,7 @@ def _count_statistics(
         for batch in range(batches):
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + 900_000 + batch)
             index = torch.randint(len(scenes["night"]), (config.groups,), generator=generator)
-            yield _pixels(make_batch(scenes, index, generator, negatives=negatives)[0])
+            yield _pixels(make_batch(scenes, index, generator, negatives=negatives).images)
 
     torch.optim.swa_utils.update_bn(lessons(), average.visual)
 
@@ -326,7 +373,8 @@ def train(
         begin, middle, share = config.disguised
         if 2 * step < config.steps:
             share = begin + (middle - begin) * 2 * step / config.steps
-        images, truth = make_batch(scenes, index, generator, negatives=negatives, disguised=share)
+        lesson = make_batch(scenes, index, generator, negatives=negatives, disguised=share)
+        images, truth = lesson.images, lesson.truth
         groups, views = images.shape[:2]
         flat = truth.flatten(0, 1)
         sentences, assertions = draw_captions(flat, config.captions, generator)
@@ -345,10 +393,10 @@ def train(
         denial = denial_loss(pictures, flat, *sides, denied, weights=heed[denied])
         plain_answer = attribute_loss(answer(8.0 * pictures), flat, heed)
         grouped = pictures.view(groups, views, -1)
+        copies = copy_loss(grouped, lesson.origin, lesson.change, *sides, denied)
         prompts = texts[[1, 0, 2]]  # infrared, visible, fused
         sources = (grouped[:, 1], grouped[:, 0])
-        nearer = (sources[0] - sources[1]) @ (prompts[0] - prompts[1])
-        pair = F.softplus(-20.0 * nearer).mean()
+        pair = pair_loss(*sources, prompts)
         scores = direction_score(grouped[:, 2:], sources, prompts)
         shows = (flat.view(groups, views, -1)[:, 2, INDEX["clear"]] > 0).float()
         margin = torch.full((views - 3,), config.margin)
@@ -357,6 +405,7 @@ def train(
         direction = (shows * (lag + 0.3 * (1 - scores[:, 0]))).sum() / shows.sum().clamp_min(1)
         loss = contrast + config.denial_weight * denial + config.direction_weight * direction
         loss = loss + config.answer_weight * plain_answer + config.pair_weight * pair
+        loss = loss + config.copy_weight * copies
         if step >= config.steps:
             loss = loss + config.order_weight * order_loss(images, scores[:, 1])
         optimizer.zero_grad(set_to_none=True)
@@ -373,7 +422,7 @@ def train(
                 slow.copy_(fast)
         if step % 20 == 0 or step == steps - 1:
             losses = dict(contrast=contrast, denial=denial, answer=plain_answer, pair=pair,
-                          direction=direction, scale=scale)  # fmt: skip
+                          copies=copies, direction=direction, scale=scale)  # fmt: skip
             log.append({"step": step, **{name: value.item() for name, value in losses.items()}})
             bar.set_postfix({name: f"{value:.3f}" for name, value in log[-1].items()})
         if (step + 1) % config.save_every == 0 or step == steps - 1:
@@ -400,6 +449,7 @@ def train(
         command="python -m ldf_utils.mini_clip train", config=asdict(config),
         minutes=round(spent / 60, 1), threads=config.threads,
         parameters=sum(p.numel() for p in average.parameters()), log=log[-1:],
+        precision="bfloat16" if brief else "float32",
         torch=torch.__version__, open_clip=open_clip.__version__))  # fmt: skip
     return folder
 

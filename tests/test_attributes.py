@@ -12,7 +12,7 @@ from ldf_utils.clip_space import MINI_FOLDER, CompactTokenizer
 def test_every_caption_is_in_words_the_model_knows(lesson, generator):
     words, token_ids = attributes.vocabulary()
     tokenize = CompactTokenizer(words, token_ids, 32)
-    sentences, _ = attributes.draw_captions(lesson[1].flatten(0, 1), 300, generator)
+    sentences, _ = attributes.draw_captions(lesson.truth.flatten(0, 1), 300, generator)
     assert tokenize(sentences).max() == len(token_ids) - 1
     for attribute in ATTRIBUTES:
         for sentences in attributes.prompts_for(attribute.name):
@@ -22,7 +22,7 @@ def test_every_caption_is_in_words_the_model_knows(lesson, generator):
 
 
 def test_captions_are_true_of_some_picture(lesson, generator):
-    truth = lesson[1].flatten(0, 1)
+    truth = lesson.truth.flatten(0, 1)
     _, assertions = attributes.draw_captions(truth, 200, generator)
     true, false = attributes.match(truth, assertions)
     own = len(attributes.PAPER_SENTENCES)

@@ -8,7 +8,7 @@ from ldf_utils.attributes import ATTRIBUTES, INDEX
 
 
 def test_truth_follows_what_was_done(lesson):
-    images, truth = lesson
+    images, truth = lesson.images, lesson.truth
     assert images.shape == (52, len(lessons.VIEWS), 1, 96, 96)
     assert images.min() >= 0 and images.max() <= 1
     assert set(truth.unique().tolist()) <= {-1.0, 0.0, 1.0}
@@ -24,10 +24,23 @@ def test_truth_follows_what_was_done(lesson):
         assert (row > 0).any() and (row < 0).any(), f"{name} is never true, or never false"
 
 
+def test_spoiled_copies_name_their_original_and_what_changed(lesson):
+    images, origin, change = lesson.images[:, :, 0], lesson.origin, lesson.change
+    assert (origin[:, :4] == torch.arange(4)).all() and (change[:, :4] == 0).all()
+    assert (origin[:, 4:] < 4).all() and (change != 0).sum(-1).max() == 1
+    before = images[torch.arange(len(images))[:, None], origin]
+    found = dict(dark=-images.mean((2, 3)) + before.mean((2, 3)),
+                 overexposed=images.mean((2, 3)) - before.mean((2, 3)),
+                 contrast=images.std((2, 3)) - before.std((2, 3)))  # fmt: skip
+    for name, moved in found.items():
+        sign = change[..., INDEX[name]]
+        assert (sign != 0).any() and ((sign * moved)[sign != 0] >= 0).all(), name
+
+
 def test_objects_count_only_where_they_cover_enough(lesson_scenes):
     index = torch.arange(52)
     generator = torch.Generator().manual_seed(3)
-    _, truth = lessons.make_batch(lesson_scenes, index, generator)
+    truth = lessons.make_batch(lesson_scenes, index, generator).truth
     none = (lesson_scenes["labels"] != 1).flatten(1).all(1)
     people = truth[..., INDEX["people"]]
     assert none.any() and (people[none] <= 0).all() and (people[none][:, 1] == -1).all()
@@ -37,7 +50,8 @@ def test_objects_count_only_where_they_cover_enough(lesson_scenes):
 def test_the_share_of_disguised_scenes_is_kept(lesson_scenes):
     def sources(share):
         state = torch.Generator().manual_seed(3)
-        return lessons.make_batch(lesson_scenes, torch.arange(52), state, disguised=share)[0][:, :2]
+        index = torch.arange(52)
+        return lessons.make_batch(lesson_scenes, index, state, disguised=share).images[:, :2]
 
     plain, half, all_of_them = sources(0.0), sources(0.5), sources(1.0)
     changed = (half != plain).flatten(1).any(1)
@@ -48,13 +62,14 @@ def test_the_share_of_disguised_scenes_is_kept(lesson_scenes):
 
 def test_optimized_pictures_count_as_artifacts_and_nothing_else(lesson_scenes):
     negatives = torch.randint(0, 256, (5, 128, 128), dtype=torch.uint8)
-    images, truth = lessons.make_batch(
+    images, truth, origin, change = lessons.make_batch(
         lesson_scenes, torch.arange(24), torch.Generator().manual_seed(0), negatives=negatives
     )
     plain = negatives[:, None].float() / 255
     small = torch.nn.functional.interpolate(plain, (96, 96), mode="bilinear", antialias=True)
     taken = (images[:, 6, None] - small[None]).abs().amax((2, 3, 4)).amin(1) < 1e-6
     assert 1 <= taken.sum() < 24
+    assert (origin[:, 6][taken] == 4).all() and (change[:, 6][taken] == 0).all()
     facts = truth[:, 6][taken]
     assert (facts[:, INDEX["artifacts"]] == 1).all() and (facts[:, INDEX["clear"]] == -1).all()
     for name in ("infrared", "visible", "fused", "people", "street", "sharp", "salient"):

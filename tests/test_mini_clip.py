@@ -1,6 +1,7 @@
 """The embedded CLIP: its losses, its training, and what the shipped one knows."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -48,6 +49,21 @@ def test_denial_loss_against_the_definition(generator):
     torch.testing.assert_close(heavy, (3 * sum(parts[:2]) + sum(parts[2:])) / 8)
 
 
+def test_copy_loss_against_the_definition():
+    pictures = torch.eye(3)[None]  # one scene, three views; the last was made of the first
+    origin = torch.tensor([[0, 1, 0]])
+    change = torch.zeros(1, 3, 4)
+    yes, no = torch.eye(3)[[2, 1]], torch.eye(3)[[0, 2]]
+    assert mini_clip.copy_loss(pictures, origin, change, yes, no, [1, 3]) == 0
+    change[0, 2, 1] = 1.0  # the margin of the copy is 1, of its original -1
+    loss = mini_clip.copy_loss(pictures, origin, change, yes, no, [1, 3], scale=2.0)
+    assert loss.item() == pytest.approx(math.log1p(math.exp(-4)))
+    change[0, 2, 3] = -1.0  # the margin of the copy is -1, of its original 0
+    loss = mini_clip.copy_loss(pictures, origin, change, yes, no, [1, 3], scale=2.0)
+    expected = (math.log1p(math.exp(-4)) + math.log1p(math.exp(-2))) / 2
+    assert loss.item() == pytest.approx(expected)
+
+
 def test_maxima_come_before_averages(generator):
     images = torch.rand(4, 7, 1, 8, 8, generator=generator)
     images[:2, 3] = (images[:2, 0] + images[:2, 1]) / 2
@@ -56,6 +72,34 @@ def test_maxima_come_before_averages(generator):
     assert mini_clip.order_loss(images, scores).item() == pytest.approx(0.15 - 0.3 + 0.2)
     assert mini_clip.order_loss(images, torch.tensor([0.0, 0, 1, 1])) == 0
     assert mini_clip.order_loss(images[:2], scores[:2]) == 0  # no maximum to compare with
+
+
+def test_pair_loss_against_the_definition():
+    infrared, visible = torch.eye(4)[:2], torch.eye(4)[2:]
+    texts = torch.eye(4)[[0, 2, 3]]  # the first infrared picture is the sentence, as is the visible
+    expected = (math.log1p(math.exp(-3 * 2)) + math.log1p(math.exp(-3 * 0))) / 2
+    assert mini_clip.pair_loss(infrared, visible, texts, 3.0).item() == pytest.approx(expected)
+    swapped = mini_clip.pair_loss(visible, infrared, texts, 3.0)
+    assert swapped > mini_clip.pair_loss(infrared, visible, texts, 3.0)
+
+
+def test_statistics_are_those_of_the_averaged_weights(lesson_scenes):
+    """After counting, what a batch norm remembers is what its inputs are on lessons."""
+    torch.manual_seed(0)
+    visual = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5))
+    average = torch.nn.Module()
+    average.visual = visual
+    seen = []
+    visual[0].register_forward_hook(lambda _m, _i, output: seen.append(output.detach()))
+    visual[1].running_mean.fill_(7.0)  # of other weights
+    config = MiniClipConfig(groups=4)
+    mini_clip._count_statistics(average, lesson_scenes, None, config, batches=3)
+    assert len(seen) == 3
+    expected = torch.stack([batch.mean((0, 2, 3)) for batch in seen]).mean(0)
+    close = dict(rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(visual[1].running_mean, expected, **close)
+    expected = torch.stack([batch.var((0, 2, 3)) for batch in seen]).mean(0)
+    torch.testing.assert_close(visual[1].running_var, expected, **close)
 
 
 def test_training_resumes_where_it_was(tmp_path, lesson_scenes, monkeypatch):
@@ -119,7 +163,7 @@ def test_shipped_model_knows_the_target_sentence(accuracies):
 
 def test_shipped_model_orders_the_oracle_first(lesson):
     clip = load_clip("mini")
-    images = lesson[0].flatten(0, 1)
+    images = lesson.images.flatten(0, 1)
     cosine = (clip.encode_image(images) @ clip.encode_text(PROMPTS.fused)[0]).view(-1, 7)
     assert (cosine[:, 2] > cosine[:, 3]).float().mean() > 0.8  # above the average of the sources
     assert (cosine[:, 2] > cosine[:, 4]).float().mean() > 0.8  # above its own spoiled copy
