@@ -114,7 +114,7 @@ def test_training_resumes_where_it_was(tmp_path, lesson_scenes, monkeypatch):
 
         def step(self, *args):
             calls.append(1)
-            if len(calls) == 4:  # one call when it is made, then one a step
+            if len(calls) == 8:  # of both optimizers: a call when it is made, then one a step
                 raise KeyboardInterrupt
             return stop(self, *args)
 
