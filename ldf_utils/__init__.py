@@ -4,9 +4,9 @@ Data flows downwards through the modules, and a module imports only from those a
 
 ``files``, ``images``, ``scenes``, ``clip_space``, ``attributes``, ``degradations``, ``lessons``,
 ``direction``, ``patches``, ``towers``, ``losses``, ``networks``, ``attack``, ``judging``,
-``mini_clip``, ``processes``, ``steps``, ``released_step``, ``speed``, ``training``, ``fusing``,
-``baselines``, ``metrics``, ``evaluation``, ``language_study``, ``robustness``, ``figures``,
-``widgets``, ``checks``.
+``orthogonal``, ``mini_clip``, ``processes``, ``steps``, ``released_step``, ``speed``, ``training``,
+``fusing``, ``baselines``, ``metrics``, ``evaluation``, ``language_study``, ``robustness``,
+``figures``, ``widgets``, ``checks``.
 
 Infrared comes before visible in every argument list; luminance tensors are ``(B, 1, H, W)`` in
 [0, 1]. The method is that of Wang et al., "Infrared and Visible Image Fusion with Language-Driven

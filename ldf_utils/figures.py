@@ -42,7 +42,7 @@ COLOR_MAP = "cividis"
 """The color map of `show_maps` and `show_matrix`: its luminance rises evenly, so grey keeps it."""
 
 # Tried in this order until the picture is small enough: dots per inch, and colors (None: all).
-_QUALITIES = ((110, None), (110, 256), (95, 256), (95, 96), (80, 96), (80, 48), (70, 32))
+_QUALITIES = ((110, None), (110, 256), (95, 256), (80, 256), (80, 96), (70, 64), (70, 32))
 
 
 def use_style() -> None:

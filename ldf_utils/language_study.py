@@ -852,20 +852,29 @@ def load_study(path: str | Path | None = None) -> Study:
 _WHERE = {"scenes": "held-out scenes", "pairs": "real pairs"}
 
 
+_TITLES = {"perceptual": "perceptual only", "direction": "+ direction", "angle": "+ angle",
+           "patches": "+ patches", "filter": "+ filter (all terms, paper's sentence)"}  # fmt: skip
+
+
 def verdict_table(findings: Sequence[Finding]) -> str:
-    """Findings as a Markdown table, one row a claim and place."""
+    """Findings as a Markdown table, one row a claim and place.
+
+    *Without* is the mean of the training compared with, *spread* that of the difference over the
+    seeds.
+    """
     lines = [
-        "| arm | against | said | measure | on | should | baseline | difference | spread | "
-        "verdict |",
+        "| trained with | compared with | expected because | measure | on | should | without | "
+        "difference | spread | verdict |",
         "|---" * 10 + "|",
     ]
     for finding in findings:
         claim, difference = finding.claim, finding.difference
         lines.append(
-            f"| {claim.arm} | {claim.baseline} | {claim.says} | "
+            f"| {_TITLES.get(claim.arm, claim.arm)} | "
+            f"{_TITLES.get(claim.baseline, claim.baseline)} | {claim.says} | "
             f"{MEASURES[claim.measure].label} | {_WHERE[finding.place]} | "
-            f"{'rise' if claim.sign > 0 else 'fall'} | {difference.baseline:.3f} | "
-            f"{difference.mean:+.3f} | {_number(difference.spread)} | {finding.verdict} |"
+            f"{'rise' if claim.sign > 0 else 'fall'} | {difference.baseline:.3g} | "
+            f"{difference.mean:+.3g} | {_number(difference.spread)} | {finding.verdict} |"
         )
     return "\n".join(lines)
 
@@ -875,12 +884,13 @@ def cost_table(study: Study) -> str:
     costs = study.costs()
     if not costs:
         return "Not known: the arms `patches` and `angle` were not both run."
-    lines = ["| measure | on | without | difference | spread |", "|---" * 5 + "|"]
+    lines = ["| measure | on | without | difference | spread | beyond chance |", "|---" * 6 + "|"]
     for measure, place, difference in costs:
         label = MEASURES[measure].label if place else "core seconds a step"
         lines.append(
-            f"| {label} | {_WHERE.get(place, '')} | {difference.baseline:.3f} | "
-            f"{difference.mean:+.3f} | {_number(difference.spread)} |"
+            f"| {label} | {_WHERE.get(place, '')} | {difference.baseline:.3g} | "
+            f"{difference.mean:+.3g} | {_number(difference.spread)} | "
+            f"{'yes' if abs(difference.mean) > 2 * difference.spread else 'no'} |"
         )
     return "\n".join(lines)
 
