@@ -446,9 +446,9 @@ def write_card(folder: Path = MINI_FOLDER) -> Path:
         "| image tower | ModifiedResNet, 96 x 96 pixels |",
         f"| text tower | 2 layers, {len(words)} words |",
         f"| data | {config['scenes']} pictures of `ldf_utils.scenes`, no real picture |",
-        f"| training | {config['steps'] + config['more_steps']} steps of {7 * config['groups']} "
-        f"pictures, {training['minutes']} minutes on {training['threads']} CPU cores, "
-        f"{training['precision']} |",
+        f"| training | {sum(config[k] for k in ('steps', 'more_steps', 'rough_steps'))} steps of "
+        f"{7 * config['groups']} pictures, {training['minutes']} minutes on "
+        f"{training['threads']} CPU cores, {training['precision']} |",
         f"| adversaries | {len(config['attacks'])} rounds of {config['attack_scenes']} pictures "
         "that were optimized to please it, fed back as artifacts |",
         f"| seed | {config['seed']} |",

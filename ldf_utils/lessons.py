@@ -144,6 +144,57 @@ def leak(
     return infrared.clamp(0, 1), visible.clamp(0, 1)
 
 
+def roughen(
+    infrared: torch.Tensor, visible: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fine structure in both pictures, as much in the infrared one as real ones may hold.
+
+    Real infrared pictures hold more texture than rendered ones, and a judge that has seen only
+    rendered ones calls them visible. So the infrared picture gets the fine structure of the visible
+    one, as it is or reversed, scaled to a spread that is drawn; and either gets clutter of its own,
+    noise with the spectrum of natural pictures.
+
+    Args:
+        infrared: ``(B, 1, S, S)`` in [0, 1], square.
+        visible: the same.
+        generator: draws how much.
+
+    Returns:
+        The two pictures, of the same shapes, in [0, 1].
+    """
+    count = len(infrared)
+
+    def draw(low, high):
+        return _drawn(count, low, high, generator)
+
+    width = 0.8 + 5.0 * float(torch.rand((), generator=generator))
+    fine = visible - gaussian_blur(visible, width)
+    warm = infrared - gaussian_blur(infrared, width)
+    sign = torch.where(draw(0, 1) < 0.4, -1.0, 1.0)
+    wanted = 0.07 * draw(0, 1) ** 1.5
+    ratio = (wanted / fine.std((-2, -1), keepdim=True).clamp_min(0.004)).clamp(max=4)
+    infrared = infrared + sign * ratio * (draw(0, 1) < 0.8) * fine
+    visible = visible - draw(0, 0.9) * (draw(0, 1) < 0.5) * fine
+    visible = visible + draw(-0.4, 0.4) * (draw(0, 1) < 0.3) * warm
+    both = torch.cat([infrared.clamp(0, 1), visible.clamp(0, 1)])
+    return _cluttered(both, generator).chunk(2)
+
+
+def _cluttered(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Noise whose amplitude falls as ``f ** -a``, a from 0.7 to 1.6, on some square pictures."""
+    count, side = len(images), images.shape[-1]
+    ring, sizes = _rings(side)
+    radius = torch.arange(len(sizes))
+    slope = 0.7 + 0.9 * torch.rand(count, 1, generator=generator)
+    gain = radius.clamp_min(1) ** -slope * (radius > 2)
+    waves = torch.fft.rfft2(torch.randn(count, side, side, generator=generator))
+    waves = waves * gain[:, ring.flatten()].view(count, *ring.shape)
+    clutter = torch.fft.irfft2(waves, s=(side, side))[:, None]
+    clutter = clutter / clutter.std((-2, -1), keepdim=True)
+    amount = 0.09 * _drawn(count, 0, 1, generator) ** 2
+    return (images + amount * (_drawn(count, 0, 1, generator) < 0.6) * clutter).clamp(0, 1)
+
+
 @functools.cache
 def _rings(side: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The ring of each frequency of a real Fourier transform, and the sizes of the rings."""
@@ -280,6 +331,7 @@ def make_batch(
     side: int = 96,
     negatives: torch.Tensor | None = None,
     disguised: float = 1.0,
+    rough: bool = False,
 ) -> Lessons:
     """Pictures of some scenes, clean and spoiled, and the truth about each.
 
@@ -292,6 +344,7 @@ def make_batch(
             place of spoiled ones, and count as artifacts.
         disguised: share of the scenes whose sources `leak` and `disguise` change; the others are
             as rendered.
+        rough: `roughen` these sources in place of `leak`.
 
     Returns:
         The pictures and what is known of them.
@@ -308,7 +361,7 @@ def make_batch(
     blurred = grainy = torch.zeros(2 * count, dtype=torch.bool)
     if disguised > 0:
         plain = torch.cat([visible, infrared])
-        infrared, visible = leak(infrared, visible, generator)
+        infrared, visible = (roughen if rough else leak)(infrared, visible, generator)
         infrared = _dimmed(infrared, 0.18, generator)
         visible = _dimmed(visible, 0.08, generator)
         sources, blurred, grainy = disguise(torch.cat([visible, infrared]), generator)

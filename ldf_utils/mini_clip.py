@@ -87,7 +87,8 @@ class MiniClipConfig:
     steps: int = 1700
     more_steps: int = 400  # a second, lower cycle of the learning rate (arXiv:1608.03983)
     more_rate: float = 0.5  # where it begins, as a share of the learning rate
-    order_weight: float = 1.0  # of maxima before averages, in that cycle
+    order_weight: float = 1.0  # of maxima before averages, from that cycle on
+    rough_steps: int = 200  # at last, with sources that hold as much texture as real ones may
     groups: int = 24  # scenes a step; each gives seven pictures
     captions: int = 160
     learning_rate: float = 1.6e-3
@@ -296,7 +297,10 @@ def _count_statistics(
         for batch in range(batches):
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + 900_000 + batch)
             index = torch.randint(len(scenes["night"]), (config.groups,), generator=generator)
-            yield _pixels(make_batch(scenes, index, generator, negatives=negatives).images)
+            lesson = make_batch(
+                scenes, index, generator, negatives=negatives, rough=config.rough_steps > 0
+            )
+            yield _pixels(lesson.images)
 
     torch.optim.swa_utils.update_bn(lessons(), average.visual)
 
@@ -349,10 +353,13 @@ def train(
     def pace(step):
         if step < config.warm_up:
             return (step + 1) / config.warm_up
-        if step < config.steps:
+        later = step - config.steps
+        if later < 0:
             share, top = (step - config.warm_up) / max(config.steps - config.warm_up, 1), 1.0
-        else:
-            share, top = (step - config.steps) / max(config.more_steps, 1), config.more_rate
+        elif later < config.more_steps:
+            share, top = later / config.more_steps, config.more_rate
+        else:  # the end of a cosine that would have begun with the second cycle, at the whole rate
+            share, top = later / max(config.more_steps + config.rough_steps, 1), 1.0
         return 0.02 + (top - 0.02) * 0.5 * (1 + math.cos(math.pi * share))
 
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, pace) for optimizer in optimizers]
@@ -379,7 +386,8 @@ def train(
         print(f"going on at step {first}")
     brief = bfloat16_pays()
     scenes = load_scenes(config.scenes, seed=1000 + config.seed, processes=config.threads)
-    steps = config.steps + config.more_steps
+    smooth = config.steps + config.more_steps
+    steps = smooth + config.rough_steps
     bar = tqdm(range(first, steps), initial=first, total=steps, desc="training")
     for step in bar:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
@@ -389,7 +397,9 @@ def train(
         begin, middle, share = config.disguised
         if 2 * step < config.steps:
             share = begin + (middle - begin) * 2 * step / config.steps
-        lesson = make_batch(scenes, index, generator, negatives=negatives, disguised=share)
+        lesson = make_batch(
+            scenes, index, generator, negatives=negatives, disguised=share, rough=step >= smooth
+        )
         images, truth = lesson.images, lesson.truth
         groups, views = images.shape[:2]
         flat = truth.flatten(0, 1)
@@ -482,6 +492,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     training = commands.add_parser("train", help="render scenes, train, write the weights")
     training.add_argument("--steps", type=int, default=MiniClipConfig.steps)
     training.add_argument("--more-steps", type=int, default=MiniClipConfig.more_steps)
+    training.add_argument("--rough-steps", type=int, default=MiniClipConfig.rough_steps)
     training.add_argument("--scenes", type=int, default=MiniClipConfig.scenes)
     training.add_argument("--seed", type=int, default=MiniClipConfig.seed)
     training.add_argument("--threads", type=int, default=MiniClipConfig.threads)
@@ -498,8 +509,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.command == "train":
             config = MiniClipConfig(
-                steps=args.steps, more_steps=args.more_steps, scenes=args.scenes, seed=args.seed,
-                threads=args.threads,
+                steps=args.steps, more_steps=args.more_steps, rough_steps=args.rough_steps,
+                scenes=args.scenes, seed=args.seed, threads=args.threads,
             )  # fmt: skip
             print(f"weights in {train(config, folder, Path(args.work))}")
         elif args.command == "evaluate":

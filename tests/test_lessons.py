@@ -100,6 +100,26 @@ def test_disguise_keeps_range_and_says_what_it_did(generator):
     assert blurred.any() and not blurred.all() and noisy.any() and not noisy.all()
 
 
+def test_rough_sources_hold_more_texture_in_the_infrared(lesson_scenes, generator):
+    pictures = {k: lesson_scenes[k][:40, None].float() / 255 for k in ("infrared", "visible")}
+    infrared, visible = lessons.roughen(pictures["infrared"], pictures["visible"], generator)
+    assert infrared.shape == pictures["infrared"].shape == visible.shape
+    assert min(infrared.min(), visible.min()) >= 0 and max(infrared.max(), visible.max()) <= 1
+
+    def texture(images):
+        return (images - lessons.gaussian_blur(images, 1.5)).std((1, 2, 3))
+
+    before = (texture(pictures["infrared"]) / texture(pictures["visible"]).clamp_min(1e-3)).median()
+    after = (texture(infrared) / texture(visible).clamp_min(1e-3)).median()
+    assert after > before
+
+    def sources(rough):
+        state = torch.Generator().manual_seed(3)
+        return lessons.make_batch(lesson_scenes, torch.arange(9), state, rough=rough).images[:, :2]
+
+    assert not torch.equal(sources(True), sources(False))
+
+
 def test_leak_moves_structure_of_one_source_into_the_other(generator):
     flat = torch.full((16, 1, 64, 64), 0.5)
     stripes = flat + 0.2 * (torch.arange(64) % 8 < 4)

@@ -104,8 +104,9 @@ def test_statistics_are_those_of_the_averaged_weights(lesson_scenes):
 
 def test_training_resumes_where_it_was(tmp_path, lesson_scenes, monkeypatch):
     monkeypatch.setattr(mini_clip, "load_scenes", lambda *_, **__: lesson_scenes)
-    tiny = dict(steps=3, more_steps=1, groups=2, captions=12, warm_up=1, save_every=2, threads=1,
-                scenes=44, attacks=(0.5,), attack_steps=2, attack_scenes=4)  # fmt: skip
+    tiny = dict(steps=3, more_steps=1, rough_steps=1, groups=2, captions=12, warm_up=1,
+                save_every=2, threads=1, scenes=44, attacks=(0.5,), attack_steps=2,
+                attack_scenes=4)  # fmt: skip
     threads = torch.get_num_threads()
     try:
         mini_clip.train(MiniClipConfig(**tiny), tmp_path / "a", tmp_path / "work_a")
