@@ -26,7 +26,7 @@ CELL_SECONDS = 600
 OVERRIDES = {
     "00_start_here": {"pairs_to_search": 4},
     "01_clip_prompt_embedding": {"pairs_per_set": 4},
-    "02_fusion_direction": {"pairs_per_set": 3, "native_pairs": 1, "crops": 4},
+    "02_fusion_direction": {"pairs_per_set": 8, "native_pairs": 1, "crops": 4},
     "03_language_and_patch_losses": {
         "candidates": 4,
         "size": 128,
