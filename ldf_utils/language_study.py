@@ -887,10 +887,10 @@ def cost_table(study: Study) -> str:
     lines = ["| measure | on | without | difference | spread | beyond chance |", "|---" * 6 + "|"]
     for measure, place, difference in costs:
         label = MEASURES[measure].label if place else "core seconds a step"
+        beyond = {STAYED: "no", ONE_SEED: "–"}.get(difference.verdict(+1), "yes")
         lines.append(
             f"| {label} | {_WHERE.get(place, '')} | {difference.baseline:.3g} | "
-            f"{difference.mean:+.3g} | {_number(difference.spread)} | "
-            f"{'yes' if abs(difference.mean) > 2 * difference.spread else 'no'} |"
+            f"{difference.mean:+.3g} | {_number(difference.spread)} | {beyond} |"
         )
     return "\n".join(lines)
 

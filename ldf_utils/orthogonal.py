@@ -1,9 +1,10 @@
 """Steps of equal size in every direction of a weight matrix, for the training of the embedded CLIP.
 
-Momentum as usual, but what a matrix moves by is the nearest matrix with orthogonal rows or columns:
-directions in which the gradient is small learn as fast as the others. `torch.optim.Muon` does the
-same for matrices in bfloat16; here the kernels of convolutions take part, and the numbers are
-float32, which processors without bfloat16 instructions need.
+Momentum as usual, but what a matrix moves by is the nearest matrix with orthogonal rows or
+columns: directions in which the gradient is small learn as fast as the others. `torch.optim.Muon`
+(matrices) and `timm.optim.Muon` (kernels of convolutions, too) do the same, but in bfloat16 only;
+here it is float32, since a processor without bfloat16 instructions takes many times as long with
+theirs. A test holds this one against timm's.
 
 Jordan et al., *Muon: an optimizer for hidden layers in neural networks* (2024); the size of a step:
 Liu et al., arXiv:2502.16982.

@@ -32,6 +32,26 @@ def test_a_step_is_as_large_as_promised_and_goes_down(generator):
     assert kernel.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_steps_are_those_of_timm(generator):
+    """timm's computes the directions in bfloat16, ours in float32: two or three digits agree."""
+    muon = pytest.importorskip("timm.optim.muon").Muon
+    shapes = [(16, 8, 3, 3), (24, 60), (60, 24)]
+    ours, theirs = ([torch.nn.Parameter(torch.ones(shape)) for shape in shapes] for _ in range(2))
+    optimizers = (
+        OrthogonalMomentum(ours, lr=0.1, weight_decay=0.5),
+        muon(theirs, lr=0.1, weight_decay=0.5, nesterov=True, ns_coefficients="original"),
+    )
+    for _ in range(3):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn(mine.shape, generator=generator)
+            other.grad = mine.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        apart = (mine - other).detach().norm() / (other - other.mean()).detach().norm()
+        assert apart < 0.03
+
+
 def test_it_solves_what_is_badly_scaled(generator):
     """A least-squares problem whose directions differ by 10 in scale, so gradients by 100."""
     scales = torch.logspace(0, -1, 12)
