@@ -1,0 +1,1 @@
+"""How what ships was made, studies and benchmarks: ``python -m experiments.NAME``."""
