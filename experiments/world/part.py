@@ -22,6 +22,9 @@ class Part:
         label: class of the thing (``person``, ``car``, ``building``, ``road``...).
         instance: number of the thing that the part belongs to; 0 means none.
         normals_smooth: whether vertex normals are interpolated over the faces.
+        vertex_color: float32 ``(V, 3)`` albedo at each vertex in place of ``color``, or None.
+        vertex_heat: float32 ``(V,)`` degrees Celsius added at each vertex to the temperature
+            that ``heat`` stands for (folds of cloth, a hood that is hottest in its middle), or None.
     """
 
     name: str
@@ -33,6 +36,8 @@ class Part:
     label: str
     instance: int = 0
     normals_smooth: bool = True
+    vertex_color: npt.NDArray[np.float32] | None = None
+    vertex_heat: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Check names and shapes, so that a wrong mesh fails where it is made."""
