@@ -10,7 +10,7 @@ $(error DATA is "real" or not set, found "$(DATA)"; LDF_DATA_DIR=DIR names a fol
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial notebooks lab test lint clean distclean
+.PHONY: help install tutorial notebooks lab test lint types lock clean distclean
 
 help: ## say what the commands do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,16 @@ test: $(STAMP) ## run all tests, the notebooks included
 lint: $(STAMP) ## check style and format of code and notebooks
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+types: $(STAMP) ## check the types of the packages
+	$(RUN) -m mypy
+
+lock: ## write constraints.txt: a tested version of every package, for each Python and system
+	$(RUN) -m pip install --quiet -c constraints.txt uv
+	@{ sed '/^[^#]/,$$d' constraints.txt; $(RUN) -m uv pip compile --quiet pyproject.toml \
+	  --all-extras --universal --python-version 3.11 --no-header --no-annotate \
+	  -c constraints.txt; } > constraints.new
+	@mv constraints.new constraints.txt
 
 clean: ## remove what runs and tools have left, but not .venv
 	rm -rf runs build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,6 +1,7 @@
 """The repository as a whole: imports in one direction, nothing local, files that agree."""
 
 import ast
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import ldf_utils
@@ -120,7 +122,8 @@ def test_the_package_does_not_import_the_tools():
 
 def test_versions_agree():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert PROJECT["version"] == ldf_utils.__version__ == citation["version"]
+    assert PROJECT["dynamic"] == ["version"], "the version stands in ldf_utils/__init__.py alone"
+    assert ldf_utils.__version__ == citation["version"]
 
 
 # ------------------------------------------------------------------ nothing local
@@ -190,16 +193,48 @@ def test_the_address_of_the_repository_is_the_same_everywhere(texts):
 # ------------------------------------------------------------------ dependencies
 
 
-def test_constraints_pin_every_direct_dependency_within_its_range():
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    pinned = {pin.name: pin for pin in pins}
-    wanted = requirements("notebooks", "test")
-    assert set(pinned) == set(wanted)
-    for name, pin in pinned.items():
+def pins() -> dict[str, list[Requirement]]:
+    """The lines of the lock by canonical name; a package may have one line for each Python."""
+    found: dict[str, list[Requirement]] = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            pin = Requirement(line)
+            found.setdefault(canonicalize_name(pin.name), []).append(pin)
+    return found
+
+
+def test_the_lock_pins_every_direct_dependency_within_its_range():
+    locked = pins()
+    for pin in (pin for lines in locked.values() for pin in lines):
         (specifier,) = pin.specifier
         assert specifier.operator == "==" and pin.url is None
-        assert specifier.version in wanted[name].specifier, f"{pin} is not in {wanted[name]}"
+    for name, wanted in requirements("notebooks", "test", "dev").items():
+        for pin in locked.get(canonicalize_name(name), []):
+            (specifier,) = pin.specifier
+            assert specifier.version in wanted.specifier, f"{pin} is not in {wanted}"
+        assert canonicalize_name(name) in locked, f"{name} is not locked: make lock"
+
+
+def test_the_lock_is_transitive():
+    """Whatever the installed packages of the tutorial require here is in the lock."""
+    locked = pins()
+    todo = list(requirements("notebooks", "test").values())
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        key = (name, frozenset(requirement.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        lines = [pin for pin in locked.get(name, []) if not pin.marker or pin.marker.evaluate()]
+        assert len(lines) == 1, f"{name}: {len(lines)} lines of the lock for this Python: make lock"
+        for line in importlib.metadata.requires(name) or []:
+            further = Requirement(line)
+            extras = requirement.extras or {""}
+            if not further.marker or any(further.marker.evaluate({"extra": e}) for e in extras):
+                todo.append(further)
+    assert len(seen) > 100
 
 
 def test_the_conda_environment_lists_the_same_packages():
