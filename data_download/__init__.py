@@ -4,6 +4,11 @@ from data_download import get
 folder = get("roadscene")      # data/roadscene with ir/, vi/ and SOURCE.md
 """
 
+# ruff: noqa: E402  (Ctrl-C is to work while the rest is imported)
+from ldf_utils.data.cli import end_on_interrupt_while_importing
+
+end_on_interrupt_while_importing()
+
 from data_download.api import get, verify
 from data_download.registry import DataSet, RegistryError, Roots, load_registry, weights_dir
 from data_download.store import Options, SetError

@@ -12,6 +12,7 @@ from data_download.links import check_links
 from data_download.registry import DataSet, RegistryError, load_registry
 from data_download.store import Options, SetError, human
 from data_download.transfer import DownloadError, Policy
+from ldf_utils.data.cli import run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -85,8 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 if all is well, 1 if a set is not complete or differs, 2 for a wrong call, 130 if the
-        run was stopped from the keyboard.
+        0 if all is well, 1 if a set is not complete or differs, 2 for a wrong call.
     """
     arguments = build_parser().parse_args(argv)
     try:
@@ -105,11 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    try:
-        return _COMMANDS[arguments.command](arguments, registry)
-    except KeyboardInterrupt:
-        print("stopped; what is here is kept: run the command again to go on", file=sys.stderr)
-        return 130
+    return _COMMANDS[arguments.command](arguments, registry)
 
 
 def _list(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
@@ -242,4 +238,4 @@ _COMMANDS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main, "stopped; what is here is kept: run the command again to go on")

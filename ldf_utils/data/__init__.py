@@ -1,0 +1,1 @@
+"""Files, images, pairs and the scenes."""
