@@ -1,16 +1,18 @@
-# The tutorial from a clone: `make tutorial` and `make test` need Python 3.11 to 3.13, make and git.
+# The tutorial from a clone: `make tutorial` and `make test` need Python 3.11 to 3.14, make and git.
 
 SHELL := /bin/bash
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# As many test processes as there are cores, four at most; tests of one group stay in one.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 ifneq ($(filter-out real,$(DATA)),)
 $(error DATA is "real" or not set, found "$(DATA)"; LDF_DATA_DIR=DIR names a folder of your own)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial notebooks lab test lint types lock clean distclean
+.PHONY: help install tutorial notebooks lab test quick lint types lock clean distclean
 
 help: ## say what the commands do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,10 +32,20 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 	@for name in LDF_DATA_DIR LDF_WEIGHTS_DIR; do \
 	  if [ -n "$${!name}" ]; then export "$$name=$$(cd "$${!name}" && pwd)" || exit 1; fi; \
 	done; \
-	$(RUN) -m jupyter lab --notebook-dir=notebooks
+	root=; if [ "$$(id -u)" = 0 ]; then \
+	  echo "You are root, which JupyterLab refuses by default: starting it with --allow-root"; \
+	  root=--allow-root; \
+	fi; \
+	export LDF_RUN_DIR="$${LDF_RUN_DIR:-$(CURDIR)/runs/tutorial}"; \
+	$(RUN) -m jupyter lab --notebook-dir=notebooks $$root
 
 test: $(STAMP) ## run all tests, the notebooks included
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PARALLEL)
+
+quick: $(STAMP) ## the loop while working: style, types, and the tests that are fast
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pytest $(PARALLEL) -q -m "not notebook and not slow"
 
 lint: $(STAMP) ## check style and format of code and notebooks
 	$(RUN) -m ruff check .
@@ -58,34 +70,5 @@ distclean: clean ## remove .venv as well
 	rm -rf $(VENV)
 
 # The stamp is written last: an installation that broke off is done again.
-$(STAMP): pyproject.toml constraints.txt
-	@rm -f $@
-	@set -e; \
-	check='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'; \
-	if ! { [ -x $(RUN) ] && $(RUN) -c "$$check" && $(RUN) -m pip --version >/dev/null 2>&1; }; then \
-	  chosen=; \
-	  for name in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python); do \
-	    if command -v "$$name" >/dev/null && "$$name" -c "$$check" 2>/dev/null; then \
-	      chosen="$$name"; break; \
-	    fi; \
-	  done; \
-	  if [ -z "$$chosen" ]; then \
-	    echo "error: Python 3.11, 3.12 or 3.13 is needed." >&2; \
-	    for name in $(or $(PYTHON),python3 python); do \
-	      if command -v "$$name" >/dev/null; then \
-	        echo "  found: $$name, $$("$$name" --version 2>&1)" >&2; \
-	      else echo "  found: no $$name" >&2; fi; \
-	    done; \
-	    echo "  Install one of them, or name it: make $(or $(MAKECMDGOALS),tutorial) PYTHON=/path/to/python3.12" >&2; \
-	    exit 1; \
-	  fi; \
-	  echo "Creating $(VENV) with $$chosen ($$("$$chosen" --version))"; \
-	  "$$chosen" -m venv --clear $(VENV) || { \
-	    rm -rf $(VENV); \
-	    echo "error: $$chosen cannot create a virtual environment; on Debian and Ubuntu install" \
-	      "the package python3-venv" >&2; \
-	    exit 1; }; \
-	fi
-	@echo "Installing the tutorial into $(VENV): a few minutes and about 6 GB with the CUDA torch"
-	$(RUN) -m pip install --quiet -c constraints.txt -e ".[notebooks,test]"
-	@touch $@
+$(STAMP): pyproject.toml constraints.txt tools/install.sh
+	@PYTHON="$(PYTHON)" GOAL="$(MAKECMDGOALS)" bash tools/install.sh
