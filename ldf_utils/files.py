@@ -1,9 +1,10 @@
-"""Files: writes that are either complete or absent."""
+"""Files: writes that are either complete or absent, and pages that came in place of a file."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import tempfile
@@ -43,6 +44,56 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_writable(path: str | os.PathLike, *, folder: bool = False) -> None:
+    """Check that a file or a folder can be written, ahead of the work whose result it will hold.
+
+    Nothing is left behind: a temporary file is made in the nearest folder that exists, and removed.
+
+    Args:
+        path: where the file is to be in the end; missing folders above it will be made later.
+        folder: whether ``path`` is the folder that files are to be written to.
+
+    Raises:
+        OSError: with what is in the way: `PermissionError`, `IsADirectoryError`,
+            `NotADirectoryError`, or what else the file system says (a read-only disk, a full one).
+
+    Example:
+        >>> check_writable("results/table.csv")
+    """
+    path = Path(path)
+    if path.is_dir() and not folder:
+        raise IsADirectoryError(errno.EISDIR, "expected a file, found a folder", str(path))
+    place = path if folder else path.parent
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "expected a folder, found a file", str(place))
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        text = (error.strerror or str(error)).lower()
+        raise type(error)(error.errno, f"cannot be written, {text}", str(place)) from error
+
+
+def web_page_or_pointer(start: bytes) -> str | None:
+    """Say whether a file that should hold data is text that a server sent in its place.
+
+    Args:
+        start: the first 256 bytes or more.
+
+    Returns:
+        "a web page", "a Git LFS pointer", or None for anything else.
+
+    Example:
+        >>> web_page_or_pointer(b"<!DOCTYPE html><title>Please log in</title>")
+        'a web page'
+    """
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<?xml", b"<head", b"<!--")):
+        return "a web page"
+    return "a Git LFS pointer" if text.startswith(b"version https://git-lfs") else None
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:
