@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from data_download.registry import DataSet, Roots
 from data_download.store import STAGING, Options, SetError, human, listing, locked, prune
 from data_download.transfer import difference
-from ldf_utils.files import write_rows, write_text
+from ldf_utils.data.files import write_rows, write_text
 
 MANIFEST = "manifest.csv"
 _DIRECTIONS = {"infrared": "ir", "visible": "vi"}

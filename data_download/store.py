@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from data_download.registry import DataSet, RemoteFile, Roots
 from data_download.transfer import DownloadError, Fetcher, Job, Policy, address, difference, tidy
-from ldf_utils.files import write_text
+from ldf_utils.data.files import write_text
 
 STAGING = ".partial"
 

@@ -36,10 +36,10 @@ def generator() -> torch.Generator:
 @pytest.fixture(scope="session")
 def lesson_scenes():
     """Scenes as the embedded CLIP learns from them: 40 small ones, 12 parts of large ones."""
-    from ldf_utils import lessons
+    from experiments.embedded_clip import dataset
 
     threads = torch.get_num_threads()
-    parts = [lessons._render_chunk((77, 0, 40, 128)), lessons._render_chunk((78, 0, 4, 256))]
+    parts = [dataset._render_chunk((77, 0, 40, 128)), dataset._render_chunk((78, 0, 4, 256))]
     torch.set_num_threads(threads)
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
@@ -47,7 +47,7 @@ def lesson_scenes():
 @pytest.fixture(scope="session")
 def lesson(lesson_scenes):
     """Pictures of all of `lesson_scenes`, and the truth about each."""
-    from ldf_utils import lessons
+    from experiments.embedded_clip import dataset
 
     generator = torch.Generator().manual_seed(2)  # one that draws every kind of damage
-    return lessons.make_batch(lesson_scenes, torch.arange(52), generator)
+    return dataset.make_batch(lesson_scenes, torch.arange(52), generator)

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from ldf_utils import attack
-from ldf_utils.clip_space import PROMPTS, load_clip
-from ldf_utils.direction import text_directions
-from ldf_utils.images import luminance
-from ldf_utils.losses import direction_loss
-from ldf_utils.scenes import render
+from experiments.embedded_clip import adversarial
+from ldf_utils.clip.loading import load_clip
+from ldf_utils.clip.model import PROMPTS
+from ldf_utils.data.images import luminance
+from ldf_utils.data.scenes import render
+from ldf_utils.losses.direction import direction_loss, text_directions
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def scenes(pairs):
 
 def test_the_loss_of_a_view_is_the_direction_loss(clip, pairs, generator):
     infrared, visible = pairs
-    pull = attack.WordPull(clip, infrared, visible, generator)
+    pull = adversarial.WordPull(clip, infrared, visible, generator)
     picture = torch.maximum(infrared, visible)
     embeddings = [clip.encode_image(x) for x in (picture, infrared, visible)]
     expected = direction_loss(*embeddings, text_directions(clip, PROMPTS))
@@ -39,7 +39,7 @@ def test_the_loss_of_a_view_is_the_direction_loss(clip, pairs, generator):
 
 def test_views_are_the_picture_or_a_part_of_it(clip, generator):
     ramp = torch.linspace(0, 1, 96).expand(64, 1, 96, 96)
-    pull = attack.WordPull(clip, ramp[:1], ramp[:1], generator)
+    pull = adversarial.WordPull(clip, ramp[:1], ramp[:1], generator)
     views = pull._views(ramp)
     assert views.shape == (64, 1, clip.image_size, clip.image_size)
     spread = views.amax((1, 2, 3)) - views.amin((1, 2, 3))
@@ -52,10 +52,10 @@ def test_views_are_the_picture_or_a_part_of_it(clip, generator):
 def test_free_pixels_and_a_free_decoder_please_the_judge(clip, pairs, generator):
     infrared, visible = pairs
     start, index = (infrared + visible) / 2, torch.arange(4)
-    pull = attack.WordPull(clip, infrared, visible, generator)
+    pull = adversarial.WordPull(clip, infrared, visible, generator)
     before = pull.each(start, index).mean()
-    pixels = attack.free_pixels(pull, start, steps=10)
-    drawn = attack.free_decoder(pull, infrared, visible, 24, generator, batch=3)
+    pixels = adversarial.free_pixels(pull, start, steps=10)
+    drawn = adversarial.free_decoder(pull, infrared, visible, 24, generator, batch=3)
     for made in (pixels, drawn):
         assert made.shape == start.shape and made.min() >= 0 and made.max() <= 1
         assert not made.requires_grad
@@ -66,7 +66,7 @@ def test_free_pixels_and_a_free_decoder_please_the_judge(clip, pairs, generator)
 def test_negatives_are_bytes_and_repeatable(clip, scenes):
     state = torch.random.get_rng_state()
     made = [
-        attack.optimised_negatives(
+        adversarial.optimised_negatives(
             clip, scenes, 2, torch.Generator().manual_seed(seed), autocast=autocast
         )
         for seed, autocast in ((5, False), (5, False), (6, False), (5, True))
@@ -83,9 +83,11 @@ def test_negatives_are_bytes_and_repeatable(clip, scenes):
 def test_bfloat16_only_where_the_processor_has_it(clip, scenes, monkeypatch, capability, pays):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     asked = []
-    pull = attack.WordPull
-    monkeypatch.setattr(attack, "WordPull", lambda *a: asked.append(a[-1]) or pull(*a[:-1], False))
-    attack.optimised_negatives(clip, scenes, 1, torch.Generator().manual_seed(0))
+    pull = adversarial.WordPull
+    monkeypatch.setattr(
+        adversarial, "WordPull", lambda *a: asked.append(a[-1]) or pull(*a[:-1], False)
+    )
+    adversarial.optimised_negatives(clip, scenes, 1, torch.Generator().manual_seed(0))
     assert asked == [pays, pays]
 
 
@@ -95,6 +97,6 @@ def test_what_cannot_be_attacked_is_refused(clip, pairs, scenes, generator):
     odd = {name: value[:, :, :63] for name, value in scenes.items()}
     for bad, words in ((as_float, "uint8"), (one, "at least 2 scenes"), (odd, "even sides")):
         with pytest.raises(ValueError, match=words):
-            attack.optimised_negatives(clip, bad, 1, generator)
+            adversarial.optimised_negatives(clip, bad, 1, generator)
     with pytest.raises(ValueError, match="at least 1 step"):
-        attack.optimised_negatives(clip, scenes, 0, generator)
+        adversarial.optimised_negatives(clip, scenes, 0, generator)

@@ -4,9 +4,10 @@ import json
 
 import torch
 
-from ldf_utils import attributes
-from ldf_utils.attributes import ATTRIBUTES, INDEX
-from ldf_utils.clip_space import MINI_FOLDER, CompactTokenizer
+from ldf_utils.clip import attributes
+from ldf_utils.clip.attributes import ATTRIBUTES, INDEX
+from ldf_utils.clip.loading import MINI_FOLDER
+from ldf_utils.clip.tokenizer import CompactTokenizer
 
 
 def test_every_caption_is_in_words_the_model_knows(lesson, generator):

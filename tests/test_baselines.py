@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ldf_utils.baselines import (
+from ldf_utils.fusion.rules import (
     RULES,
     average,
     guided_filter,

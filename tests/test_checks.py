@@ -10,18 +10,19 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity, normalize
 
-from ldf_utils import checks
-from ldf_utils.images import luminance
-from ldf_utils.scenes import render
-from ldf_utils.training import TrainConfig, learning_rate
+from ldf_utils.data.images import luminance
+from ldf_utils.data.scenes import render
+from ldf_utils.notebook import exercises, run_record
+from ldf_utils.training.config import TrainConfig
+from ldf_utils.training.schedule import learning_rate
 
 # ------------------------------------------------------------------ verdicts
 
 
-@checks.exercise("Add one")
+@exercises.exercise("Add one")
 def check_add_one(answer, number):
-    yield checks.expect_shape("the sum", answer(number), ())
-    yield checks.expect_close("the sum", answer(number), number + 1, hint="add one")
+    yield exercises.expect_shape("the sum", answer(number), ())
+    yield exercises.expect_close("the sum", answer(number), number + 1, hint="add one")
 
 
 def test_a_right_answer_is_praised(capsys):
@@ -51,26 +52,26 @@ def test_a_wrong_answer_gets_one_hint_and_no_exception(answer, hint, capsys):
 
 
 def test_only_the_first_hint_is_shown():
-    @checks.exercise("Two faults")
+    @exercises.exercise("Two faults")
     def check(answer):
-        yield checks.expect(False, "the first")
-        yield checks.expect(False, "the second")
+        yield exercises.expect(False, "the first")
+        yield exercises.expect(False, "the second")
 
     assert check(0).hint == "the first"
 
 
 def test_a_verdict_shows_nothing_twice_in_a_notebook():
-    assert checks.Verdict("a")._ipython_display_() is None
+    assert exercises.Verdict("a")._ipython_display_() is None
 
 
 def test_expectations():
-    assert checks.expect(True, "x") is None and checks.expect(False, "x") == "x"
-    assert checks.expect_close("a", torch.ones(3), torch.ones(3)) is None
-    found = checks.expect_close("a", torch.tensor([1.0, 5.0]), torch.tensor([1.0, 2.0]))
+    assert exercises.expect(True, "x") is None and exercises.expect(False, "x") == "x"
+    assert exercises.expect_close("a", torch.ones(3), torch.ones(3)) is None
+    found = exercises.expect_close("a", torch.tensor([1.0, 5.0]), torch.tensor([1.0, 2.0]))
     assert found == "a: found 5, expected 2 (at the largest difference, element 1)"
-    assert checks.expect_close("a", 1.0005, 1.0, tolerance=1e-3) is None
-    assert checks.expect_between("a", 3, 1, 2, "hint") == "a is 3; expected 1 to 2; hint"
-    assert checks.expect_between("a", 1.5, 1, 2) is None
+    assert exercises.expect_close("a", 1.0005, 1.0, tolerance=1e-3) is None
+    assert exercises.expect_between("a", 3, 1, 2, "hint") == "a is 3; expected 1 to 2; hint"
+    assert exercises.expect_between("a", 1.5, 1, 2) is None
 
 
 # ------------------------------------------------------------------ exercises
@@ -190,24 +191,24 @@ WRONG = [
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_answers_pass(name):
-    verdict = getattr(checks, name)(RIGHT[name], **GIVEN.get(name, {}))
+    verdict = getattr(exercises, name)(RIGHT[name], **GIVEN.get(name, {}))
     assert verdict, verdict.hint
 
 
 @pytest.mark.parametrize(("name", "answer", "hint"), WRONG)
 def test_wrong_answers_get_the_hint_that_fits(name, answer, hint):
-    verdict = getattr(checks, name)(answer, **GIVEN.get(name, {}))
+    verdict = getattr(exercises, name)(answer, **GIVEN.get(name, {}))
     assert not verdict and hint in verdict.hint, verdict.hint
 
 
 def test_every_exercise_has_answers_here():
-    known = {name for name in dir(checks) if name.startswith("check_")}
+    known = {name for name in dir(exercises) if name.startswith("check_")}
     assert known == set(RIGHT) == {name for name, _, _ in WRONG}
 
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_an_open_exercise_stops_nothing(name, capsys):
-    assert not getattr(checks, name)(...)
+    assert not getattr(exercises, name)(...)
     assert "three dots" in capsys.readouterr().out
 
 
@@ -221,8 +222,8 @@ def run(tmp_path, monkeypatch):
 
 
 def test_metrics_of_notebooks_are_merged(run, capsys):
-    checks.record_metrics("04_training", EN=torch.tensor(7.125), SD=np.float32(40.5), steps=300)
-    checks.record_metrics("05_evaluation", sets={"RoadScene": {"EN": 7.0}})
+    run_record.record_metrics("04_training", EN=torch.tensor(7.125), SD=np.float32(40.5), steps=300)
+    run_record.record_metrics("05_evaluation", sets={"RoadScene": {"EN": 7.0}})
     records = json.loads((run / "metrics.json").read_text())
     assert records == {
         "04_training": {"metrics": {"EN": 7.125, "SD": 40.5, "steps": 300}},
@@ -234,31 +235,31 @@ def test_metrics_of_notebooks_are_merged(run, capsys):
 
 
 def test_recording_again_replaces_the_notebook_own_numbers(run):
-    checks.record_metrics("04_training", EN=1.0, old=2.0)
-    checks.update_metrics(run, "04_training", seconds=3.0)
-    checks.record_metrics("04_training", EN=4.0)
-    assert checks.read_metrics(run)["04_training"] == {"metrics": {"EN": 4.0}, "seconds": 3.0}
+    run_record.record_metrics("04_training", EN=1.0, old=2.0)
+    run_record.update_metrics(run, "04_training", seconds=3.0)
+    run_record.record_metrics("04_training", EN=4.0)
+    assert run_record.read_metrics(run)["04_training"] == {"metrics": {"EN": 4.0}, "seconds": 3.0}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, torch.tensor(math.nan)])
 def test_numbers_that_are_none_are_not_recorded(run, value):
     with pytest.raises(ValueError, match="metric 'EN' is (nan|inf); a run that computes this"):
-        checks.record_metrics("04_training", EN=value)
+        run_record.record_metrics("04_training", EN=value)
     assert not (run / "metrics.json").exists()
 
 
 def test_a_metric_that_is_no_number_is_named(run):
     with pytest.raises(ValueError, match=r"metric 'EN\.a'.*found list"):
-        checks.record_metrics("04_training", EN={"a": [1, 2]})
+        run_record.record_metrics("04_training", EN={"a": [1, 2]})
     with pytest.raises(ValueError, match="at least one number"):
-        checks.record_metrics("04_training")
+        run_record.record_metrics("04_training")
 
 
 def test_a_damaged_record_is_named(run):
     run.mkdir()
     (run / "metrics.json").write_text("{")
     with pytest.raises(ValueError, match=r"metrics\.json: no JSON"):
-        checks.read_metrics(run)
+        run_record.read_metrics(run)
 
 
 def test_the_run_folder(tmp_path, monkeypatch):
@@ -268,16 +269,16 @@ def test_the_run_folder(tmp_path, monkeypatch):
     (checkout / "pyproject.toml").touch()
     (checkout / "notebooks").mkdir()
     monkeypatch.chdir(checkout / "notebooks")
-    assert checks.run_dir() == checkout / "runs" / "tutorial"
-    assert checks.run_dir().is_dir()
+    assert run_record.run_dir() == checkout / "runs" / "tutorial"
+    assert run_record.run_dir().is_dir()
     monkeypatch.setenv("LDF_RUN_DIR", str(tmp_path / "named"))
-    assert checks.run_dir() == tmp_path / "named"
+    assert run_record.run_dir() == tmp_path / "named"
 
 
 def test_short_paths_tell_nothing_of_the_machine(run, tmp_path):
-    assert checks.short_path(run / "fused" / "TNO" / "a.png") == "fused/TNO/a.png"
-    assert checks.short_path("/data/sets/TNO") == "sets/TNO"
-    assert checks.short_path("/data") == "data"
+    assert run_record.short_path(run / "fused" / "TNO" / "a.png") == "fused/TNO/a.png"
+    assert run_record.short_path("/data/sets/TNO") == "sets/TNO"
+    assert run_record.short_path("/data") == "data"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library of Linux only")
@@ -292,37 +293,37 @@ def test_freed_memory_goes_back_to_the_system():
     last = bytearray(60_000)  # above them on the heap, so that the heap cannot shrink by itself
     del pieces, piece
     before = resident()
-    checks.release_memory()
+    run_record.release_memory()
     assert resident() < before - 10_000, "10,000 pages are 40 MB"
     assert len(last) == 60_000
 
 
 def test_the_environment_report(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("LDF_DATA_DIR", str(tmp_path / "data"))
-    checks.environment_report()
+    run_record.environment_report()
     printed = capsys.readouterr().out
     for part in (f"torch {torch.__version__}", "open_clip 3", "threads", "folder 'data'"):
         assert part in printed
     assert str(tmp_path) not in printed and printed.count("\n") == 2
     monkeypatch.delenv("LDF_DATA_DIR")
-    assert checks.environment()["pairs"] == "generated"
-    monkeypatch.setattr(checks.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(checks.torch.cuda, "get_device_name", lambda: "a large GPU")
-    assert checks.environment()["accelerator"] == "a large GPU"
+    assert run_record.environment()["pairs"] == "generated"
+    monkeypatch.setattr(exercises.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(exercises.torch.cuda, "get_device_name", lambda: "a large GPU")
+    assert run_record.environment()["accelerator"] == "a large GPU"
 
 
 def test_metadata_of_a_missing_package(monkeypatch):
     def missing(name):
-        raise checks.importlib.metadata.PackageNotFoundError(name)
+        raise exercises.importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(
-        checks,
+        run_record,
         "importlib",
         SimpleNamespace(
             metadata=SimpleNamespace(
                 version=missing,
-                PackageNotFoundError=checks.importlib.metadata.PackageNotFoundError,
+                PackageNotFoundError=exercises.importlib.metadata.PackageNotFoundError,
             )
         ),
     )
-    assert checks.environment()["open_clip"] == "not installed"
+    assert run_record.environment()["open_clip"] == "not installed"

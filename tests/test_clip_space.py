@@ -7,9 +7,10 @@ import open_clip
 import pytest
 import torch
 
-from ldf_utils import clip_space
-from ldf_utils.clip_space import PROMPTS, ClipError, load_clip
-from ldf_utils.images import ImageError
+from ldf_utils.clip import fingerprints, loading, tokenizer
+from ldf_utils.clip.loading import load_clip
+from ldf_utils.clip.model import PROMPTS, ClipError
+from ldf_utils.data.images import ImageError
 
 
 @pytest.fixture(scope="module")
@@ -81,24 +82,24 @@ SOME_WORDS = frozenset(
     ],
 )
 def test_the_nearest_word_comes_first(asked, first):
-    assert clip_space.nearest_words(asked, SOME_WORDS)[0] == first
+    assert tokenizer.nearest_words(asked, SOME_WORDS)[0] == first
 
 
 @pytest.mark.parametrize("asked", ["cat", "dog", "rgb", "automobile", "an1"])
 def test_no_word_is_suggested_where_none_is_near(asked):
-    assert clip_space.nearest_words(asked, SOME_WORDS) == []
+    assert tokenizer.nearest_words(asked, SOME_WORDS) == []
 
 
 def test_compact_tokens_are_the_large_tokenizers(clip):
     rows = clip.tokenize([PROMPTS.fused])[0].tolist()
     full = open_clip.SimpleTokenizer(context_length=32)([PROMPTS.fused])[0].tolist()
-    kept = json.loads((clip_space.MINI_FOLDER / "vocabulary.json").read_text())["token_ids"]
+    kept = json.loads((loading.MINI_FOLDER / "vocabulary.json").read_text())["token_ids"]
     assert [kept[row] for row in rows if row] == [token for token in full if token]
     assert rows.index(max(rows)) == full.index(max(full))  # where the text tower reads
 
 
 def test_mini_loads_by_the_same_open_clip_call(clip):
-    model = open_clip.create_model(f"local-dir:{clip_space.MINI_FOLDER}", require_pretrained=True)
+    model = open_clip.create_model(f"local-dir:{loading.MINI_FOLDER}", require_pretrained=True)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(clip.model.state_dict()[name], value)
 
@@ -109,7 +110,7 @@ def test_what_is_no_model_is_refused(tmp_path):
         load_clip("openia")
     with pytest.raises(ClipError, match=r"open_clip_config\.json"):
         load_clip(tmp_path)
-    config = (clip_space.MINI_FOLDER / "open_clip_config.json").read_text()
+    config = (loading.MINI_FOLDER / "open_clip_config.json").read_text()
     (tmp_path / "open_clip_config.json").write_text(config)
     with pytest.raises(ClipError, match="holds no weights"):  # else they would be random
         load_clip(tmp_path)
@@ -150,17 +151,17 @@ def test_the_network_is_given_up_in_time(tmp_path, monkeypatch):
         time.sleep(30)
         raise OSError("no such host")
 
-    monkeypatch.setattr(clip_space.socket, "create_connection", hang)
+    monkeypatch.setattr(loading.socket, "create_connection", hang)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
     waits = []
-    real_join = clip_space.threading.Thread.join
+    real_join = loading.threading.Thread.join
 
     def join(self, timeout=None):
         waits.append(timeout)
         return real_join(self, 0.01)
 
-    monkeypatch.setattr(clip_space.threading.Thread, "join", join)
-    assert "no connection" in clip_space._why_not_openai()
+    monkeypatch.setattr(loading.threading.Thread, "join", join)
+    assert "no connection" in fingerprints._why_not_openai()
     assert waits and all(wait is not None and wait < 5 for wait in waits)

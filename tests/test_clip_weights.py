@@ -21,15 +21,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from ldf_utils import clip_space
-from ldf_utils.clip_space import (
-    ClipError,
-    WeightsNotFound,
-    load_clip,
-    make_fingerprints,
-    read_fingerprints,
-    selfcheck,
-)
+from ldf_utils.clip import fingerprints, loading
+from ldf_utils.clip.fingerprints import make_fingerprints, read_fingerprints, selfcheck
+from ldf_utils.clip.loading import load_clip
+from ldf_utils.clip.model import ClipError, WeightsNotFound
 
 SENTENCE = "a photograph of a cat on a windowsill"
 MODEL = "ViT-B-32-quickgelu"
@@ -175,7 +170,7 @@ def test_every_form_gives_the_original(form, original, place):
 
 HUB = """
 import sys, torch
-from ldf_utils.clip_space import load_clip
+from ldf_utils.clip.loading import load_clip
 sentence, picture, result = sys.argv[1], torch.load(sys.argv[2]), {}
 for name in sys.argv[4:]:
     clip = load_clip(name)
@@ -341,7 +336,7 @@ def test_what_is_no_file_of_weights(where, spoil, found, tiny):
 
 
 def test_the_weights_of_the_fusion_network_are_not_clips():
-    path = clip_space.FINGERPRINTS.with_name("fusion_bounded.pt")
+    path = fingerprints.FINGERPRINTS.with_name("fusion_bounded.pt")
     assert re.search(r"fusion_bounded\.pt: found entries 'format'.*not the weights", refusal(path))
 
 
@@ -489,11 +484,11 @@ def test_the_weights_tell_the_activation(original, place, monkeypatch, capsys):
     features_of(clip, place / "features.npy")
     own = place / "own.json"
     made = ["fingerprint", str(place / "features.npy"), "--output", str(own)]
-    assert clip_space.main(made) == 0
-    monkeypatch.setattr(clip_space, "FINGERPRINTS", own)
+    assert fingerprints.main(made) == 0
+    monkeypatch.setattr(fingerprints, "FINGERPRINTS", own)
     found = selfcheck(clip)
     assert found.agrees and found.prompt == "a {name}" and "OpenAI's" in found.sentence
-    with clip_space._other_activation(clip.model):
+    with loading._other_activation(clip.model):
         swapped = selfcheck(clip)
     assert swapped.verdict == "activation" and "wrong activation" in swapped.sentence
     torch.testing.assert_close(clip.encode_text(SENTENCE), original.text)  # it is back
@@ -543,7 +538,7 @@ def table(tmp_path):
     np.save(tmp_path / "features.npy", features.astype(np.float16))
     path = tmp_path / "own.json"
     made = ["fingerprint", str(tmp_path / "features.npy"), "--output", str(path)]
-    assert clip_space.main(made) == 0
+    assert fingerprints.main(made) == 0
     return SimpleNamespace(features=np.load(tmp_path / "features.npy"), path=path)
 
 
@@ -552,7 +547,7 @@ def test_reference_features_agree_whatever_the_prompt(table, prompt):
     found = selfcheck(Recited(table.features, prompt), table.path)
     assert found.verdict == "agree" and found.prompt == prompt
     assert found.largest[prompt] < 1e-4 < min(v for p, v in found.largest.items() if p != prompt)
-    assert len(found.rows) == len(clip_space._PAIRS)
+    assert len(found.rows) == len(fingerprints._PAIRS)
     for row in found.rows:
         a, b = (
             table.features[rows_of_coco()[name]].astype(float) for name in (row.first, row.second)
@@ -580,13 +575,13 @@ def test_the_embedded_model_can_not_be_asked():
 
 def test_the_kept_fingerprints_are_made_from_the_reference(shared_dir, tmp_path):
     path = shared_dir / "reference" / "clip_vit_b32_text_coco80.npy"
-    assert make_fingerprints(path) == json.loads(clip_space.FINGERPRINTS.read_text())
+    assert make_fingerprints(path) == json.loads(fingerprints.FINGERPRINTS.read_text())
     found = selfcheck(Recited(np.load(path)))
     assert found.agrees and found.largest["a {name}"] < 1e-4
 
 
 def test_the_kept_fingerprints_are_few_and_plausible():
-    kept = json.loads(clip_space.FINGERPRINTS.read_text())
+    kept = json.loads(fingerprints.FINGERPRINTS.read_text())
     assert "could not be confirmed" in kept["source"] and "fingerprint" in kept["made_by"]
     cosines = {(p["first"], p["second"]): p["cosine"] for p in kept["pairs"]}
     assert 12 <= len(cosines) <= 20
@@ -605,7 +600,7 @@ def test_the_kept_fingerprints_are_few_and_plausible():
 def test_features_that_are_none(tmp_path, spoil, found, capsys):
     path = tmp_path / "features.npy"
     spoil(path)
-    assert clip_space.main(["fingerprint", str(path), "--output", str(tmp_path / "no.json")]) == 1
+    assert fingerprints.main(["fingerprint", str(path), "--output", str(tmp_path / "no.json")]) == 1
     assert re.search(rf"error: .*features\.npy: .*{found}.*expected", capsys.readouterr().err)
     assert not (tmp_path / "no.json").exists()
 
@@ -621,7 +616,7 @@ def test_fingerprints_that_are_none(tmp_path):
 
 @pytest.mark.slow
 def test_random_weights_are_not_openais(original, capsys):
-    assert clip_space.main(["selfcheck", "--clip", str(original.file)]) == 1
+    assert fingerprints.main(["selfcheck", "--clip", str(original.file)]) == 1
     printed = capsys.readouterr().out
     assert "These are not OpenAI's weights" in printed
     for row in read_fingerprints().pairs:
@@ -632,17 +627,17 @@ def test_without_weights_the_command_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name in ("openai", str(tmp_path / "none.pt"), "mini"):
-        assert clip_space.main(["selfcheck", "--clip", name]) == 2
+        assert fingerprints.main(["selfcheck", "--clip", name]) == 2
         assert "Nothing was compared" in capsys.readouterr().out
     (tmp_path / "page.pt").write_text("<!DOCTYPE html>")
-    assert clip_space.main(["selfcheck", "--clip", str(tmp_path / "page.pt")]) == 1
+    assert fingerprints.main(["selfcheck", "--clip", str(tmp_path / "page.pt")]) == 1
     assert "text page" in capsys.readouterr().err
 
 
 def test_agreeing_weights_give_exit_code_zero(monkeypatch, table, capsys):
-    monkeypatch.setattr(clip_space, "FINGERPRINTS", table.path)
-    monkeypatch.setattr(clip_space, "load_clip", lambda name: Recited(table.features))
-    assert clip_space.main(["selfcheck", "--clip", "a.pt"]) == 0
+    monkeypatch.setattr(fingerprints, "FINGERPRINTS", table.path)
+    monkeypatch.setattr(loading, "load_clip", lambda name: Recited(table.features))
+    assert fingerprints.main(["selfcheck", "--clip", "a.pt"]) == 0
     assert "These are OpenAI's weights" in capsys.readouterr().out
 
 

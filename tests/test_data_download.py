@@ -25,7 +25,7 @@ import data_download
 from data_download import git_blob_id, load_registry, transfer
 from data_download.__main__ import main
 from data_download.registry import REGISTRY, RegistryError
-from ldf_utils.images import PairFolder, find_sets
+from ldf_utils.data.pairs import PairFolder, find_sets
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

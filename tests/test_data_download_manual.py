@@ -13,7 +13,7 @@ from PIL import Image
 
 from data_download import load_registry, manual
 from data_download.__main__ import main
-from ldf_utils.images import PairFolder
+from ldf_utils.data.pairs import PairFolder
 
 
 def picture(seed, size=(8, 10), mode="L", form="PNG"):

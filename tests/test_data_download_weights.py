@@ -16,9 +16,11 @@ from test_data_download import Server, blob, hurry, sha256
 from data_download import load_registry, weights_dir
 from data_download.__main__ import main
 from data_download.registry import REGISTRY
-from ldf_utils import fusing, networks
-from ldf_utils.images import read_image
-from ldf_utils.scenes import write_set
+from ldf_utils.data.images import read_image
+from ldf_utils.data.scenes import write_set
+from ldf_utils.fusion import inference
+from ldf_utils.networks import checkpoint, ldfusion
+from ldf_utils.networks.state_dict import WeightsError
 
 
 @pytest.fixture
@@ -76,10 +78,10 @@ def official_state(half, shared_dir):
 
 
 def fuse_by_command(name, folder):
-    """One made-up pair through ``python -m ldf_utils.fusing --weights NAME``."""
+    """One made-up pair through ``python -m ldf_utils.fusion --weights NAME``."""
     pairs = write_set(folder / "pairs", 1, (48, 64))
     sources = ["--infrared", str(pairs.folder / "ir"), "--visible", str(pairs.folder / "vi")]
-    assert fusing.main([*sources, "--output", str(folder / "out"), "--weights", name]) == 0
+    assert inference.main([*sources, "--output", str(folder / "out"), "--weights", name]) == 0
     assert read_image(folder / "out" / "00000.png").shape == (3, 48, 64)
 
 
@@ -91,12 +93,12 @@ def test_ldfusion_weights_are_fetched_and_load_strictly(source, shared_dir, tmp_
         "weight/Dec_final.pt": saved(decoder, tmp_path / "d.pt"),
     }
     serve(source, "ldfusion-weights", contents)
-    with pytest.raises(networks.WeightsError, match="data_download"):
-        networks.load_network("ldfusion")
+    with pytest.raises(WeightsError, match="data_download"):
+        checkpoint.load_network("ldfusion")
     assert main(["get", "ldfusion-weights", "--registry", str(source.tables / "sets.toml")]) == 0
     assert (weights_dir() / "LDFusion" / "Enc_final.pt").is_file()
-    network = networks.load_network("ldfusion")
-    assert isinstance(network, networks.PaperNetwork)
+    network = checkpoint.load_network("ldfusion")
+    assert isinstance(network, ldfusion.PaperNetwork)
     state = network.state_dict()
     for half, values in (("encoder", encoder), ("decoder", decoder)):
         for name, value in values.items():
@@ -116,7 +118,7 @@ def test_ld_lite_weights_are_fetched_and_load(source, shared_dir, tmp_path):
     to = ["--to", str(source.tables.parent / "sets")]
     assert main(["get", "ld-lite", "--registry", str(source.tables / "sets.toml"), *to]) == 0
     assert (weights_dir() / "LD-Lite" / "final.pt").read_bytes() == original.read_bytes()
-    assert isinstance(networks.load_network("ld-lite"), networks.LDLite)
+    assert isinstance(checkpoint.load_network("ld-lite"), ldfusion.LDLite)
     fuse_by_command("ld-lite", tmp_path)
 
 
@@ -139,6 +141,6 @@ def test_a_pickle_that_runs_something_is_refused(source, tmp_path):
         {"weight/Enc_final.pt": content, "weight/Dec_final.pt": content},
     )
     assert main(["get", "ldfusion-weights", "--registry", str(source.tables / "sets.toml")]) == 0
-    with pytest.raises(networks.WeightsError):
-        networks.load_network("ldfusion")
+    with pytest.raises(WeightsError):
+        checkpoint.load_network("ldfusion")
     assert not trace.exists()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ldf_utils import degradations
+from experiments.embedded_clip import degradations
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ldf_utils.direction import (
+from ldf_utils.losses.direction import (
     TextDirections,
     direction_cosines,
     image_directions,

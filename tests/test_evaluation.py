@@ -10,8 +10,11 @@ import pytest
 import torch
 from scipy import stats
 
-from ldf_utils import evaluation, scenes
-from ldf_utils.evaluation import (
+from ldf_utils.data import scenes
+from ldf_utils.data.images import luminance, read_image, write_image
+from ldf_utils.data.pairs import PairFolder
+from ldf_utils.evaluation import evaluate
+from ldf_utils.evaluation.evaluate import (
     EvaluationWarning,
     compare_ranks,
     evaluate_set,
@@ -23,10 +26,9 @@ from ldf_utils.evaluation import (
     open_set,
     write_report,
 )
-from ldf_utils.images import PairFolder, luminance, read_image, write_image
 from ldf_utils.metrics import METRICS, TRUTH, USUAL, judge, measure
-from ldf_utils.networks import load_network
-from ldf_utils.processes import Team
+from ldf_utils.networks.checkpoint import load_network
+from ldf_utils.training.distributed import Team
 
 STEMS = ("a", "b", "c")
 
@@ -182,7 +184,7 @@ def test_cache_measures_only_what_is_new(set_dir, tmp_path, monkeypatch):
         asked.append(arguments[3])
         return measure(*arguments)
 
-    monkeypatch.setattr(evaluation, "measure", counted)
+    monkeypatch.setattr(evaluate, "measure", counted)
     cache = tmp_path / "cache"
 
     def run(metrics):
@@ -278,7 +280,7 @@ def test_report_is_one_file_with_all_that_is_promised(set_dir, tmp_path):
 def test_detail_is_where_the_structure_is():
     infrared = torch.zeros(1, 64, 96, dtype=torch.uint8)
     infrared[:, 40:48, 10:20] = 200
-    rows, columns = evaluation._detail(infrared, torch.zeros_like(infrared))
+    rows, columns = evaluate._detail(infrared, torch.zeros_like(infrared))
     assert infrared[:, rows, columns].sum() == infrared.sum()
     assert (rows.stop - rows.start, columns.stop - columns.start) == (16, 24)
 
@@ -383,12 +385,12 @@ def in_a_folder_of_its_own(tmp_path_factory, monkeypatch):
 def test_command_line_chooses_and_writes_a_page(set_dir, tmp_path, capsys):
     page = tmp_path / "page.html"
     options = ["--methods", "dim", "--metrics", "MI", "SD", "--html", str(page), "--jobs", "2"]
-    assert evaluation.main([str(set_dir), *options]) == 0
+    assert evaluate.main([str(set_dir), *options]) == 0
     out = capsys.readouterr().out
     assert "MI [nat] ↑" in out and "EN" not in out and "copy" not in out
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert len(list(Path("runs/evaluation_cache").rglob("*.json"))) == 3
-    assert evaluation.main([str(set_dir), "--no-cache", "--methods", "nobody"]) == 2
+    assert evaluate.main([str(set_dir), "--no-cache", "--methods", "nobody"]) == 2
     assert "no folder fused_nobody" in capsys.readouterr().err
 
 
@@ -397,13 +399,13 @@ def test_command_line_warns_of_methods_that_cannot_be_told_apart(set_dir, capsys
         source = set_dir / "fused_copy" / f"{stem}.png"
         (set_dir / "fused_again").mkdir(exist_ok=True)
         (set_dir / "fused_again" / source.name).write_bytes(source.read_bytes())
-    assert evaluation.main([str(set_dir), "--metrics", "EN", "SD"]) == 0
+    assert evaluate.main([str(set_dir), "--metrics", "EN", "SD"]) == 0
     assert "warning: again can't be told apart from copy" in capsys.readouterr().out
 
 
 def test_command_line_writes_the_table(set_dir, tmp_path, capsys):
     path = tmp_path / "new" / "table.csv"
-    assert evaluation.main([str(set_dir), "--csv", str(path)]) == 0
+    assert evaluate.main([str(set_dir), "--csv", str(path)]) == 0
     rows = read(path)
     assert list(rows[0])[:4] == ["method", "image", "EN", "SD"]
     assert [(row["method"], row["image"]) for row in rows] == [
@@ -416,20 +418,20 @@ def test_command_line_writes_the_table(set_dir, tmp_path, capsys):
 def test_command_line_finishes_the_rest_and_exits_with_1(set_dir, tmp_path, capsys):
     (set_dir / "fused_copy" / "a.png").unlink()
     path = tmp_path / "table.csv"
-    assert evaluation.main([str(set_dir), "--csv", str(path)]) == 1
+    assert evaluate.main([str(set_dir), "--csv", str(path)]) == 1
     assert len(read(path)) == 5 + 2
     captured = capsys.readouterr()
     assert "fused_copy" in captured.err and "1 problem(s), 5 result(s)" in captured.err
 
 
 def test_command_line_without_anything_to_measure_exits_with_2(tmp_path, capsys):
-    assert evaluation.main([str(tmp_path / "nowhere")]) == 2
+    assert evaluate.main([str(tmp_path / "nowhere")]) == 2
     assert "no such folder" in capsys.readouterr().err
 
 
 def test_one_result_of_two_is_missing_among_real_pairs(shared_dir, capsys):
     """M3FD has a pair that LDFusion has no published result for."""
-    assert evaluation.main([str(shared_dir / "data" / "M3FD")]) == 1
+    assert evaluate.main([str(shared_dir / "data" / "M3FD")]) == 1
     captured = capsys.readouterr()
     assert captured.err.count("no result for the pair") == 1
     assert "LDFusion" in captured.out
@@ -562,14 +564,14 @@ def test_command_line_judges_by_the_truth(known_set, tmp_path, capsys):
     for pair in PairFolder(known_set):
         write_image(0.2 * pair.infrared, known_set / "fused_dark" / f"{pair.name}.png")
     options = ["--truth", "--metrics", "EN", "AG", "--html", str(page), "--csv", str(table)]
-    assert evaluation.main([str(known_set), *options]) == 0
+    assert evaluate.main([str(known_set), *options]) == 0
     out = capsys.readouterr().out
     assert "Against the truth:" in out and "PSNR_oracle [dB] ↑" in out
     assert "rank correlation with the truth" in out
     assert set(TRUTH) <= set(read(table)[0])
     text = page.read_text(encoding="utf-8")
     assert "Which metrics agree with it" in text and "defined here" in text
-    assert evaluation.main([str(known_set.parent), "--truth"]) == 2
+    assert evaluate.main([str(known_set.parent), "--truth"]) == 2
 
 
 def test_processes_share_a_set_and_the_first_reports_for_all(set_dir, monkeypatch, capsys):
@@ -577,7 +579,7 @@ def test_processes_share_a_set_and_the_first_reports_for_all(set_dir, monkeypatc
     (set_dir / "fused_dim" / "b.png").unlink()
     whole, shared = set_dir / "whole.csv", set_dir / "shared.csv"
     command = [str(set_dir), "--metrics", "EN", "SD", "--no-cache", "--csv"]
-    assert evaluation.main([*command, str(whole)]) == 1
+    assert evaluate.main([*command, str(whole)]) == 1
     said = capsys.readouterr()
     found = {}
 
@@ -588,8 +590,8 @@ def test_processes_share_a_set_and_the_first_reports_for_all(set_dir, monkeypatc
 
     for rank in (1, 0):
         team = Played(rank, 2, torch.device("cpu"))
-        monkeypatch.setattr(evaluation, "join_team", lambda device, team=team: team)
-        code = evaluation.main([*command, str(shared)])
+        monkeypatch.setattr(evaluate, "join_team", lambda device, team=team: team)
+        code = evaluate.main([*command, str(shared)])
         if rank == 1:
             assert capsys.readouterr().out == "" and not shared.exists()
     assert code == 1 and [len(found[rank][0]) for rank in (0, 1)] == [4, 1]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ldf_utils import figures, widgets
+from ldf_utils.notebook import figures, widgets
 
 matplotlib.use("agg")
 

@@ -12,11 +12,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ldf_utils.baselines import RULES, average
-from ldf_utils.fusing import _fuse_tiles, fuse_folder, fuse_pair, fuse_tensors, main
-from ldf_utils.images import ImageError, Pair, luminance, read_image, write_image
-from ldf_utils.networks import BoundedFusionNetwork, LDLite, save_network
-from ldf_utils.processes import Team
+from ldf_utils.data.images import ImageError, luminance, read_image, write_image
+from ldf_utils.data.pairs import Pair
+from ldf_utils.fusion.inference import _fuse_tiles, fuse_folder, fuse_pair, fuse_tensors, main
+from ldf_utils.fusion.rules import RULES, average
+from ldf_utils.networks.bounded import BoundedFusionNetwork
+from ldf_utils.networks.checkpoint import save_network
+from ldf_utils.networks.ldfusion import LDLite
+from ldf_utils.training.distributed import Team
 
 
 def _network(width=4, heads=0.3, seed=0):
@@ -377,7 +380,7 @@ def test_command_explains_what_it_cannot_start(folders, capsys):
 def test_command_runs_as_a_module(folders):
     save_network(_network(), folders / "net.pt")
     (folders / "ir" / "b.png").unlink()
-    command = [sys.executable, "-m", "ldf_utils.fusing", *_command(folders)]
+    command = [sys.executable, "-m", "ldf_utils.fusion", *_command(folders)]
     root = Path(__file__).resolve().parent.parent
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=root)
     assert result.returncode == 1

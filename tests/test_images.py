@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ldf_utils import files, images
-from ldf_utils.images import ImageError
+from ldf_utils.data import files, images, pairs
+from ldf_utils.data.images import ImageError
 
 
 def save(path, array):
@@ -103,7 +103,7 @@ def test_pairs_and_sets(tmp_path):
         save(tmp_path / "set" / "ir" / f"{stem}.jpg", grey)
         save(tmp_path / "set" / "vi" / f"{stem}.png", color)
     save(tmp_path / "set" / "fused_mine" / "a.png", grey)
-    sets = images.find_sets(tmp_path)
+    sets = pairs.find_sets(tmp_path)
     assert list(sets) == ["set"] and sets["set"].names == ["a", "b"] and len(sets["set"]) == 2
     pair = sets["set"][0]
     assert pair.name == "a" and pair.size == (8, 10)
@@ -116,20 +116,20 @@ def test_pairs_and_sets(tmp_path):
 
 def test_bad_folders_say_what_is_wrong(tmp_path):
     with pytest.raises(ImageError, match="LDF_DATA_DIR"):
-        images.find_sets(tmp_path / "none")
+        pairs.find_sets(tmp_path / "none")
     with pytest.raises(ImageError, match="no set in it"):
-        images.find_sets(tmp_path)
+        pairs.find_sets(tmp_path)
     grey = np.zeros((8, 8), np.uint8)
     save(tmp_path / "s" / "ir" / "a.png", grey)
     save(tmp_path / "s" / "vi" / "b.png", grey)
     with pytest.raises(ImageError, match=r"(?s)a\.png has no partner.*b\.png has no partner"):
-        images.PairFolder(tmp_path / "s")
+        pairs.PairFolder(tmp_path / "s")
     save(tmp_path / "s" / "vi" / "a.png", np.zeros((8, 9), np.uint8))
     with pytest.raises(ImageError, match=r"a\.png is 8 x 8 pixels and .*a\.png is 9 x 8"):
-        images.read_pair(tmp_path / "s" / "ir" / "a.png", tmp_path / "s" / "vi" / "a.png")
+        pairs.read_pair(tmp_path / "s" / "ir" / "a.png", tmp_path / "s" / "vi" / "a.png")
     save(tmp_path / "s" / "ir" / "a.jpg", grey)
     with pytest.raises(ImageError, match="share the stem"):
-        images.match_files(tmp_path / "s" / "ir", tmp_path / "s" / "vi")
+        pairs.match_files(tmp_path / "s" / "ir", tmp_path / "s" / "vi")
 
 
 def test_files_are_whole_or_absent(tmp_path):

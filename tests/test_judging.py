@@ -5,38 +5,38 @@ import json
 import pytest
 import torch
 
-from ldf_utils import judging
-from ldf_utils.clip_space import MINI_FOLDER, load_clip
-from ldf_utils.direction import text_directions
-from ldf_utils.scenes import write_set
+from experiments.embedded_clip import evaluation
+from ldf_utils.clip.loading import MINI_FOLDER, load_clip
+from ldf_utils.data.scenes import write_set
+from ldf_utils.losses.direction import text_directions
 
 
 def test_area_under_curve_against_scikit_style_definition(generator):
     a, b = torch.randn(40, generator=generator) + 0.5, torch.randn(30, generator=generator)
     wins = sum(float(x > y) + 0.5 * float(x == y) for x in a for y in b) / (40 * 30)
-    assert judging.area_under_curve(a, b) == pytest.approx(wins, abs=1e-6)
+    assert evaluation.area_under_curve(a, b) == pytest.approx(wins, abs=1e-6)
 
 
 def test_bootstrap_against_the_normal_interval(generator):
     values = torch.randn(400, generator=generator) * 2 + 5
-    row = judging.bootstrap(values)
+    row = evaluation.bootstrap(values)
     half = 1.96 * float(values.std()) / 20
     assert row["mean"] == pytest.approx(float(values.mean()), abs=1e-3)
     assert row["low"] == pytest.approx(row["mean"] - half, abs=0.05)
     assert row["high"] == pytest.approx(row["mean"] + half, abs=0.05)
-    sure = judging.bootstrap(torch.ones(5, 2))
+    sure = evaluation.bootstrap(torch.ones(5, 2))
     assert sure == {"mean": 1.0, "low": 1.0, "high": 1.0}
 
 
 def test_real_sets_are_judged_in_every_way_the_card_shows(tmp_path):
     pairs = write_set(tmp_path / "Small", 3, (96, 128), seed=4)
-    report = judging.evaluate_real(load_clip("mini"), tmp_path)["Small"]
+    report = evaluation.evaluate_real(load_clip("mini"), tmp_path)["Small"]
     assert report["pairs"] == 3 == len(pairs)
     for key in ("infrared_or_visible", "paper_sentences"):
         row = report[key]
         assert row["balanced_accuracy"] == row["mean"]
         assert 0 <= row["low"] <= row["mean"] <= row["high"] <= 1
-    assert set(report["true_sentence_preferred"]) == set(judging.SIGNS)
+    assert set(report["true_sentence_preferred"]) == set(evaluation.SIGNS)
     assert list(report["nearer_to_target_than_average"]) == ["oracle"]
     losses = {name: row["mean"] for name, row in report["direction_loss"].items()}
     assert set(losses) == {"average", "maximum", "oracle"}
@@ -47,7 +47,7 @@ def test_direction_loss_of_copies_of_a_source_is_one(generator):
     clip = load_clip("mini")
     infrared, visible = torch.rand(2, 1, 160, 160, generator=generator)
     pictures = {"infrared": infrared, "visible": visible, "copy": infrared}
-    found = judging.direction_loss_of(clip, pictures, text_directions(clip), generator)
+    found = evaluation.direction_loss_of(clip, pictures, text_directions(clip), generator)
     step = clip.encode_image(infrared[None]) - clip.encode_image(visible[None])
     assert set(found) == {"copy"} and 0 <= found["copy"] <= 2
     words = text_directions(clip).visible

@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ldf_utils import language_study as study_module
-from ldf_utils.clip_space import PROMPTS, ClipError, load_clip
-from ldf_utils.language_study import (
+from experiments import language_study as study_module
+from experiments.language_study import (
     ARMS,
     BASE,
     CLAIMS,
@@ -22,6 +21,8 @@ from ldf_utils.language_study import (
     Settings,
     Study,
 )
+from ldf_utils.clip.loading import load_clip
+from ldf_utils.clip.model import PROMPTS, ClipError
 
 TINY = Settings(
     config=replace(BASE, steps=2, batch=2, crop=32, patches=2),
@@ -161,7 +162,7 @@ def test_the_share_of_noise_that_comes_through(generator):
 
 
 def test_real_pairs_are_cut_from_the_middle(tmp_path, generator):
-    from ldf_utils.images import write_image
+    from ldf_utils.data.images import write_image
 
     for k in range(3):
         for folder in ("ir", "vi"):

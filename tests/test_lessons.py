@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from ldf_utils import lessons
-from ldf_utils.attributes import ATTRIBUTES, INDEX
+from experiments.embedded_clip import dataset
+from ldf_utils.clip.attributes import ATTRIBUTES, INDEX
 
 
 def test_truth_follows_what_was_done(lesson):
     images, truth = lesson.images, lesson.truth
-    assert images.shape == (52, len(lessons.VIEWS), 1, 96, 96)
+    assert images.shape == (52, len(dataset.VIEWS), 1, 96, 96)
     assert images.min() >= 0 and images.max() <= 1
     assert set(truth.unique().tolist()) <= {-1.0, 0.0, 1.0}
     fact = {a.name: truth[..., i] for a, i in zip(ATTRIBUTES, INDEX.values(), strict=True)}
@@ -40,7 +40,7 @@ def test_spoiled_copies_name_their_original_and_what_changed(lesson):
 def test_objects_count_only_where_they_cover_enough(lesson_scenes):
     index = torch.arange(52)
     generator = torch.Generator().manual_seed(3)
-    truth = lessons.make_batch(lesson_scenes, index, generator).truth
+    truth = dataset.make_batch(lesson_scenes, index, generator).truth
     none = (lesson_scenes["labels"] != 1).flatten(1).all(1)
     people = truth[..., INDEX["people"]]
     assert none.any() and (people[none] <= 0).all() and (people[none][:, 1] == -1).all()
@@ -51,7 +51,7 @@ def test_the_share_of_disguised_scenes_is_kept(lesson_scenes):
     def sources(share):
         state = torch.Generator().manual_seed(3)
         index = torch.arange(52)
-        return lessons.make_batch(lesson_scenes, index, state, disguised=share).images[:, :2]
+        return dataset.make_batch(lesson_scenes, index, state, disguised=share).images[:, :2]
 
     plain, half, all_of_them = sources(0.0), sources(0.5), sources(1.0)
     changed = (half != plain).flatten(1).any(1)
@@ -62,7 +62,7 @@ def test_the_share_of_disguised_scenes_is_kept(lesson_scenes):
 
 def test_optimized_pictures_count_as_artifacts_and_nothing_else(lesson_scenes):
     negatives = torch.randint(0, 256, (5, 128, 128), dtype=torch.uint8)
-    images, truth, origin, change = lessons.make_batch(
+    images, truth, origin, change = dataset.make_batch(
         lesson_scenes, torch.arange(24), torch.Generator().manual_seed(0), negatives=negatives
     )
     plain = negatives[:, None].float() / 255
@@ -78,7 +78,7 @@ def test_optimized_pictures_count_as_artifacts_and_nothing_else(lesson_scenes):
 
 def test_spectra_and_tones_are_what_they_are_named(generator):
     noise = torch.rand(6, 1, 96, 96, generator=generator)
-    natural = lessons.respectrum(noise, generator)
+    natural = dataset.respectrum(noise, generator)
     torch.testing.assert_close(natural.mean((1, 2, 3)), noise.mean((1, 2, 3)))
     torch.testing.assert_close(natural.std((1, 2, 3)), noise.std((1, 2, 3)))
     power = torch.fft.fft2(natural[:, 0] - natural.mean((1, 2, 3))[:, None, None]).abs() ** 2
@@ -86,7 +86,7 @@ def test_spectra_and_tones_are_what_they_are_named(generator):
     rings = torch.stack([power[:, (radius > r - 1) & (radius < r + 1)].mean(1) for r in (6, 24)])
     slope = (rings[0] / rings[1]).log() / torch.tensor(4.0).log()  # of the power: 2 to 3.8
     assert (slope > 1.6).all() and (slope < 4.2).all()
-    toned = lessons.retone(noise, generator)
+    toned = dataset.retone(noise, generator)
     order = noise.flatten(1).argsort(1)
     sorted_tones = toned.flatten(1).gather(1, order)
     assert (sorted_tones.diff(dim=1) > -1e-5).all()
@@ -95,19 +95,19 @@ def test_spectra_and_tones_are_what_they_are_named(generator):
 
 def test_disguise_keeps_range_and_says_what_it_did(generator):
     images = torch.rand(40, 1, 96, 96, generator=generator).mul(0.5)
-    made, blurred, noisy = lessons.disguise(images, generator)
+    made, blurred, noisy = dataset.disguise(images, generator)
     assert made.shape == images.shape and made.min() >= 0 and made.max() <= 1
     assert blurred.any() and not blurred.all() and noisy.any() and not noisy.all()
 
 
 def test_rough_sources_hold_more_texture_in_the_infrared(lesson_scenes, generator):
     pictures = {k: lesson_scenes[k][:40, None].float() / 255 for k in ("infrared", "visible")}
-    infrared, visible = lessons.roughen(pictures["infrared"], pictures["visible"], generator)
+    infrared, visible = dataset.roughen(pictures["infrared"], pictures["visible"], generator)
     assert infrared.shape == pictures["infrared"].shape == visible.shape
     assert min(infrared.min(), visible.min()) >= 0 and max(infrared.max(), visible.max()) <= 1
 
     def texture(images):
-        return (images - lessons.gaussian_blur(images, 1.5)).std((1, 2, 3))
+        return (images - dataset.gaussian_blur(images, 1.5)).std((1, 2, 3))
 
     before = (texture(pictures["infrared"]) / texture(pictures["visible"]).clamp_min(1e-3)).median()
     after = (texture(infrared) / texture(visible).clamp_min(1e-3)).median()
@@ -115,7 +115,7 @@ def test_rough_sources_hold_more_texture_in_the_infrared(lesson_scenes, generato
 
     def sources(rough):
         state = torch.Generator().manual_seed(3)
-        return lessons.make_batch(lesson_scenes, torch.arange(9), state, rough=rough).images[:, :2]
+        return dataset.make_batch(lesson_scenes, torch.arange(9), state, rough=rough).images[:, :2]
 
     assert not torch.equal(sources(True), sources(False))
 
@@ -123,14 +123,14 @@ def test_rough_sources_hold_more_texture_in_the_infrared(lesson_scenes, generato
 def test_leak_moves_structure_of_one_source_into_the_other(generator):
     flat = torch.full((16, 1, 64, 64), 0.5)
     stripes = flat + 0.2 * (torch.arange(64) % 8 < 4)
-    infrared, visible = lessons.leak(flat, stripes, generator)
+    infrared, visible = dataset.leak(flat, stripes, generator)
     gained = infrared.std((1, 2, 3))
     assert (gained > 0.01).any() and (gained < 1e-6).any()
     assert (visible.std((1, 2, 3)) <= stripes.std((1, 2, 3)) + 1e-6).all()
 
 
 def test_load_scenes_gives_pictures_and_facts():
-    scenes = lessons.load_scenes(60, seed=5, processes=1)
+    scenes = dataset.load_scenes(60, seed=5, processes=1)
     shapes = {name: tuple(value.shape[1:]) for name, value in scenes.items() if value.ndim == 3}
     assert set(shapes) == {"visible", "infrared", "oracle", "salient", "veil", "labels"}
     assert set(shapes.values()) == {(128, 128)} and scenes["labels"].max() <= 4
@@ -141,7 +141,7 @@ def test_measure_against_a_picture_with_known_numbers():
     image = torch.full((1, 1, 64, 64), 0.25)
     hot = torch.zeros(1, 1, 64, 64)
     image[..., 24:40, 24:40], hot[..., 24:40, 24:40] = 0.75, 1.0
-    seen = lessons.measure(image, hot)
+    seen = dataset.measure(image, hot)
     assert seen["gap"].item() == pytest.approx(0.5)
     assert seen["area"].item() == pytest.approx(16 * 16 / 64**2)
     assert seen["mean"].item() == pytest.approx(0.25 + 0.5 / 16)

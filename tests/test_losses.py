@@ -8,18 +8,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ldf_utils import losses
-from ldf_utils.direction import TextDirections
-from ldf_utils.losses import (
-    FilterBank,
-    FusionLoss,
-    LossWeights,
-    PerceptualLoss,
+from ldf_utils.losses import perceptual
+from ldf_utils.losses.direction import (
+    TextDirections,
     angle_loss,
     direction_loss,
     patch_direction_loss,
 )
-from ldf_utils.patches import PatchSampler, extract_patches
+from ldf_utils.losses.fusion_loss import FusionLoss, LossWeights
+from ldf_utils.losses.patches import PatchSampler, extract_patches
+from ldf_utils.losses.perceptual import FilterBank, PerceptualLoss
 
 PROMPTS = SimpleNamespace(infrared="an infrared image", visible="a gray image", fused="a clear one")
 
@@ -355,7 +353,7 @@ def test_vgg19_reads_the_layers_of_the_paper(monkeypatch):
     monkeypatch.setattr(type(VGG19_Weights.IMAGENET1K_V1), "get_state_dict", lambda *_, **__: state)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     image = torch.rand(1, 1, 32, 32)
-    features = losses.VGG19Features()(image)
+    features = perceptual.VGG19Features()(image)
     assert [tuple(f.shape[1:]) for f in features] == [(128, 16, 16), (256, 8, 8), (512, 4, 4)]
     names, x, expected = [], image.repeat(1, 3, 1, 1), []
     block, number = 1, 0
@@ -375,7 +373,7 @@ def test_vgg19_reads_the_layers_of_the_paper(monkeypatch):
         assert got.min() >= 0 and got.std() > 1e-3
     with pytest.raises(RuntimeError, match="filterbank"):
         state.pop("features.0.weight")
-        losses.VGG19Features()
+        perceptual.VGG19Features()
 
 
 # --- all of it

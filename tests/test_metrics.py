@@ -12,7 +12,7 @@ from skimage.metrics import mean_squared_error as skimage_mse
 from skimage.metrics import structural_similarity as skimage_ssim
 
 from ldf_utils import metrics
-from ldf_utils.images import luminance, read_image
+from ldf_utils.data.images import luminance, read_image
 from ldf_utils.metrics import CONVENTIONS, METRICS, USUAL, as_uint8, gray_levels, measure, select
 from ldf_utils.metrics import __main__ as command
 from ldf_utils.metrics.filters import gaussian, separable, sobel

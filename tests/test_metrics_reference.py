@@ -8,8 +8,9 @@ import torch
 from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ldf_utils import metrics, scenes
-from ldf_utils.degradations import degrade
+from experiments.embedded_clip.degradations import degrade
+from ldf_utils import metrics
+from ldf_utils.data import scenes
 from ldf_utils.metrics import METRICS, TRUTH, judge
 
 

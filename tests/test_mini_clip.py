@@ -6,17 +6,19 @@ import math
 import pytest
 import torch
 
-from ldf_utils import judging, mini_clip
-from ldf_utils.clip_space import MINI_FOLDER, PROMPTS, load_clip
-from ldf_utils.images import find_sets, luminance, read_image
-from ldf_utils.mini_clip import MiniClipConfig
+from experiments.embedded_clip import evaluation, training
+from experiments.embedded_clip.training import MiniClipConfig
+from ldf_utils.clip.loading import MINI_FOLDER, load_clip
+from ldf_utils.clip.model import PROMPTS
+from ldf_utils.data.images import luminance, read_image
+from ldf_utils.data.pairs import find_sets
 
 
 def test_contrastive_loss_against_the_definition(generator):
     logits = torch.randn(5, 7, generator=generator)
     state = torch.randint(-1, 2, (5, 7), generator=generator)
     state[0, 0], state[0, 1] = 1, -1
-    loss = mini_clip.contrastive_loss(logits, state > 0, state < 0)
+    loss = training.contrastive_loss(logits, state > 0, state < 0)
     total = []
     for scores, marks in ((logits, state), (logits.T, state.T)):
         rows = []
@@ -35,7 +37,7 @@ def test_denial_loss_against_the_definition(generator):
 
     pictures, yes, no = unit(5), unit(2), unit(2)
     truth = torch.tensor([[1.0, 0, -1], [1, 0, 0], [-1, 0, 1], [0, 1, 1], [-1, 1, 0]])
-    loss = mini_clip.denial_loss(pictures, truth, yes, no, [0, 2], scale=7.0)
+    loss = training.denial_loss(pictures, truth, yes, no, [0, 2], scale=7.0)
     parts = []
     for a, k in enumerate([0, 2]):
         for sign in (1.0, -1.0):
@@ -43,7 +45,7 @@ def test_denial_loss_against_the_definition(generator):
             each = [pictures[i] @ (yes[a] - no[a]) * 7 * sign for i in rows]
             parts.append(sum(torch.log(1 + torch.exp(-x)) for x in each) / len(each))
     torch.testing.assert_close(loss, sum(parts) / 4)
-    heavy = mini_clip.attribute_loss(
+    heavy = training.attribute_loss(
         7 * pictures @ (yes - no).T, truth[:, [0, 2]], torch.tensor([3.0, 1.0])
     )
     torch.testing.assert_close(heavy, (3 * sum(parts[:2]) + sum(parts[2:])) / 8)
@@ -54,12 +56,12 @@ def test_copy_loss_against_the_definition():
     origin = torch.tensor([[0, 1, 0]])
     change = torch.zeros(1, 3, 4)
     yes, no = torch.eye(3)[[2, 1]], torch.eye(3)[[0, 2]]
-    assert mini_clip.copy_loss(pictures, origin, change, yes, no, [1, 3]) == 0
+    assert training.copy_loss(pictures, origin, change, yes, no, [1, 3]) == 0
     change[0, 2, 1] = 1.0  # the margin of the copy is 1, of its original -1
-    loss = mini_clip.copy_loss(pictures, origin, change, yes, no, [1, 3], scale=2.0)
+    loss = training.copy_loss(pictures, origin, change, yes, no, [1, 3], scale=2.0)
     assert loss.item() == pytest.approx(math.log1p(math.exp(-4)))
     change[0, 2, 3] = -1.0  # the margin of the copy is -1, of its original 0
-    loss = mini_clip.copy_loss(pictures, origin, change, yes, no, [1, 3], scale=2.0)
+    loss = training.copy_loss(pictures, origin, change, yes, no, [1, 3], scale=2.0)
     expected = (math.log1p(math.exp(-4)) + math.log1p(math.exp(-2))) / 2
     assert loss.item() == pytest.approx(expected)
 
@@ -69,18 +71,18 @@ def test_maxima_come_before_averages(generator):
     images[:2, 3] = (images[:2, 0] + images[:2, 1]) / 2
     images[2:, 3] = torch.maximum(images[2:, 0], images[2:, 1])
     scores = torch.tensor([0.1, 0.3, 0.2, 0.4])
-    assert mini_clip.order_loss(images, scores).item() == pytest.approx(0.15 - 0.3 + 0.2)
-    assert mini_clip.order_loss(images, torch.tensor([0.0, 0, 1, 1])) == 0
-    assert mini_clip.order_loss(images[:2], scores[:2]) == 0  # no maximum to compare with
+    assert training.order_loss(images, scores).item() == pytest.approx(0.15 - 0.3 + 0.2)
+    assert training.order_loss(images, torch.tensor([0.0, 0, 1, 1])) == 0
+    assert training.order_loss(images[:2], scores[:2]) == 0  # no maximum to compare with
 
 
 def test_pair_loss_against_the_definition():
     infrared, visible = torch.eye(4)[:2], torch.eye(4)[2:]
     texts = torch.eye(4)[[0, 2, 3]]  # the first infrared picture is the sentence, as is the visible
     expected = (math.log1p(math.exp(-3 * 2)) + math.log1p(math.exp(-3 * 0))) / 2
-    assert mini_clip.pair_loss(infrared, visible, texts, 3.0).item() == pytest.approx(expected)
-    swapped = mini_clip.pair_loss(visible, infrared, texts, 3.0)
-    assert swapped > mini_clip.pair_loss(infrared, visible, texts, 3.0)
+    assert training.pair_loss(infrared, visible, texts, 3.0).item() == pytest.approx(expected)
+    swapped = training.pair_loss(visible, infrared, texts, 3.0)
+    assert swapped > training.pair_loss(infrared, visible, texts, 3.0)
 
 
 def test_statistics_are_those_of_the_averaged_weights(lesson_scenes):
@@ -93,7 +95,7 @@ def test_statistics_are_those_of_the_averaged_weights(lesson_scenes):
     visual[0].register_forward_hook(lambda _m, _i, output: seen.append(output.detach()))
     visual[1].running_mean.fill_(7.0)  # of other weights
     config = MiniClipConfig(groups=4)
-    mini_clip._count_statistics(average, lesson_scenes, None, config, batches=3)
+    training._count_statistics(average, lesson_scenes, None, config, batches=3)
     assert len(seen) == 3
     expected = torch.stack([batch.mean((0, 2, 3)) for batch in seen]).mean(0)
     close = dict(rtol=1e-3, atol=1e-4)
@@ -103,13 +105,13 @@ def test_statistics_are_those_of_the_averaged_weights(lesson_scenes):
 
 
 def test_training_resumes_where_it_was(tmp_path, lesson_scenes, monkeypatch):
-    monkeypatch.setattr(mini_clip, "load_scenes", lambda *_, **__: lesson_scenes)
+    monkeypatch.setattr(training, "load_scenes", lambda *_, **__: lesson_scenes)
     tiny = dict(steps=3, more_steps=1, rough_steps=1, groups=2, captions=12, warm_up=1,
                 save_every=2, threads=1, scenes=44, attacks=(0.5,), attack_steps=2,
                 attack_scenes=4)  # fmt: skip
     threads = torch.get_num_threads()
     try:
-        mini_clip.train(MiniClipConfig(**tiny), tmp_path / "a", tmp_path / "work_a")
+        training.train(MiniClipConfig(**tiny), tmp_path / "a", tmp_path / "work_a")
         stop = torch.optim.lr_scheduler.LambdaLR.step
         calls = []
 
@@ -121,23 +123,23 @@ def test_training_resumes_where_it_was(tmp_path, lesson_scenes, monkeypatch):
 
         monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", step)
         with pytest.raises(KeyboardInterrupt):
-            mini_clip.train(MiniClipConfig(**tiny), tmp_path / "b", tmp_path / "work_b")
+            training.train(MiniClipConfig(**tiny), tmp_path / "b", tmp_path / "work_b")
         assert not (tmp_path / "b").exists()
         monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", stop)
-        mini_clip.train(MiniClipConfig(**tiny), tmp_path / "b", tmp_path / "work_b")
+        training.train(MiniClipConfig(**tiny), tmp_path / "b", tmp_path / "work_b")
     finally:
         torch.set_num_threads(threads)
     first, second = (load_clip(tmp_path / name).model.state_dict() for name in "ab")
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, rtol=0, atol=0)
     with pytest.raises(ValueError, match="other settings"):
-        mini_clip.train(MiniClipConfig(**{**tiny, "seed": 9}), tmp_path / "b", tmp_path / "work_b")
+        training.train(MiniClipConfig(**{**tiny, "seed": 9}), tmp_path / "b", tmp_path / "work_b")
 
 
 @pytest.fixture(scope="module")
 def accuracies():
     """Of the shipped model, on worlds of a seed that neither training nor card use."""
-    return judging.evaluate_scenes(load_clip("mini"), count=150, seed=91_000)
+    return evaluation.evaluate_scenes(load_clip("mini"), count=150, seed=91_000)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +194,7 @@ def test_official_results_are_nearer_to_the_target_than_averages(real_data_dir):
 def test_card_and_size():
     card = (MINI_FOLDER / "README.md").read_text()
     record = json.loads((MINI_FOLDER / "evaluation.json").read_text())
-    assert "python -m ldf_utils.mini_clip train" in card and "no real picture" in card
+    assert "python -m experiments.embedded_clip train" in card and "no real picture" in card
     assert (MINI_FOLDER / "open_clip_model.safetensors").stat().st_size < 8e6
     assert record["scenes"]["whole"]["infrared_or_visible"]["infrared_scores_higher"]["mean"] >= 0.9
 

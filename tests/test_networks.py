@@ -7,20 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from ldf_utils import networks
-from ldf_utils.images import PairFolder, luminance, read_image, replace_luminance
+from ldf_utils.data.images import luminance, read_image, replace_luminance
+from ldf_utils.data.pairs import PairFolder
+from ldf_utils.data.scenes import render
 from ldf_utils.metrics import METRICS
-from ldf_utils.networks import (
-    BoundedFusionNetwork,
-    LDLite,
-    PaperNetwork,
-    WeightsError,
-    load_network,
-    save_network,
-    soft_clip,
-    weights_dir,
-)
-from ldf_utils.scenes import render
+from ldf_utils.networks import checkpoint
+from ldf_utils.networks.bounded import BoundedFusionNetwork, soft_clip
+from ldf_utils.networks.checkpoint import load_network, save_network, weights_dir
+from ldf_utils.networks.ldfusion import LDLite, PaperNetwork
+from ldf_utils.networks.state_dict import WeightsError
 
 
 def _count(network):
@@ -341,7 +336,7 @@ def no_weights(monkeypatch, tmp_path):
     """Neither the environment nor the cache of this machine has weights."""
     for name in ("LDF_WEIGHTS_DIR", "LDF_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(networks.pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    monkeypatch.setattr(checkpoint.pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     return tmp_path / "cache" / "ldf_tutorial" / "weights"
 
 
@@ -370,7 +365,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         file.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(networks.torch, "save", fail)
+    monkeypatch.setattr(checkpoint.torch, "save", fail)
     with pytest.raises(OSError, match="disk full"):
         save_network(BoundedFusionNetwork(width=3), path)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
@@ -458,7 +453,7 @@ def test_missing_files_are_explained(tmp_path, no_weights):
 
 
 def test_a_missing_shipped_network_is_explained(tmp_path, monkeypatch):
-    monkeypatch.setattr(networks, "SHIPPED_WEIGHTS", tmp_path / "none.pt")
+    monkeypatch.setattr(checkpoint, "SHIPPED_WEIGHTS", tmp_path / "none.pt")
     with pytest.raises(WeightsError, match="git checkout"):
         load_network()
 
@@ -522,7 +517,7 @@ def test_authors_files_load_every_tensor_or_none(tmp_path, monkeypatch, no_weigh
 def test_shipped_network_is_small_and_better_than_averaging():
     network = load_network("shipped")
     assert isinstance(network, BoundedFusionNetwork) and network.metadata
-    assert networks.SHIPPED_WEIGHTS.stat().st_size <= 2_000_000
+    assert checkpoint.SHIPPED_WEIGHTS.stat().st_size <= 2_000_000
     batch = render(6, size=(128, 160), seed=901)
     infrared, visible = batch.infrared, luminance(batch.visible)
     with torch.no_grad():

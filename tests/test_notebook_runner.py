@@ -11,11 +11,11 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from ldf_utils.checks import read_metrics
+from ldf_utils.notebook.run_record import read_metrics
 from tools import cells, notebooks, pages
 from tools.notebooks import NotebookError, Progress, run_notebook
 
-# A PNG of one pixel with alt text, as ldf_utils.figures gives it, without loading torch.
+# A PNG of one pixel with alt text, as ldf_utils.notebook.figures gives it, without loading torch.
 FIGURE = """\
 import base64
 from IPython.display import display

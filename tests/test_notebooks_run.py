@@ -10,7 +10,7 @@ import re
 import nbformat
 import pytest
 
-from ldf_utils.checks import read_metrics
+from ldf_utils.notebook.run_record import read_metrics
 from tools.notebooks import (
     NOTEBOOKS,
     code_cells,

@@ -8,14 +8,7 @@ import nbformat
 import pytest
 
 from tools import cells
-from tools.notebooks import (
-    NOTEBOOKS,
-    STAMP,
-    code_cells,
-    declared_parameters,
-    sources_hash,
-    tagged,
-)
+from tools.notebooks import NOTEBOOKS, STAMP, code_cells, declared_parameters, sources_hash, tagged
 
 NAMES = (
     "00_start_here",
@@ -168,7 +161,7 @@ def test_every_figure_says_its_finding_in_words(notebook):
             figures += 1
             title = data.get("text/plain", "")
             assert "image/png" in data
-            assert not title.startswith("<"), f"{title}: show it with ldf_utils.figures"
+            assert not title.startswith("<"), f"{title}: show it with ldf_utils.notebook.figures"
             assert len(title.split()) >= 3, f"title {title!r} is no finding"
             alt = output.metadata.get("image/png", {}).get("alt", "")
             assert len(alt.split()) >= 5, f"{title}: alt text {alt!r}"

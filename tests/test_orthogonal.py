@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ldf_utils.orthogonal import OrthogonalMomentum, orthogonalize
+from experiments.embedded_clip.orthogonal import OrthogonalMomentum, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(24, 60), (60, 24), (32, 32)])

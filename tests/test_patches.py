@@ -6,13 +6,8 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
-from ldf_utils.patches import (
-    PatchSampler,
-    entropy,
-    extract_patches,
-    keep_mask,
-    patch_matrices,
-)
+from ldf_utils.losses.entropy_filter import entropy, keep_mask
+from ldf_utils.losses.patches import PatchSampler, extract_patches, patch_matrices
 
 STILL = {"degrees": 0.0, "translate": (0.0, 0.0), "scale": (1.0, 1.0), "shear": 0.0}
 

@@ -8,19 +8,21 @@ import torch
 from test_towers import small_clip, small_vgg
 from torch.nn import functional as F
 
-from ldf_utils import speed
-from ldf_utils.images import Pair
-from ldf_utils.losses import FusionLoss, VGG19Features
-from ldf_utils.networks import PaperNetwork
-from ldf_utils.patches import PatchSampler, crop_and_turn, cut_patches
-from ldf_utils.released_step import (
+from experiments import training_speed
+from experiments.released_step import (
     PlainVGG,
     ReleasedStep,
     plain_entropy,
     plain_patches,
     released_rates,
 )
-from ldf_utils.steps import TrainConfig, learning_rate
+from ldf_utils.data.pairs import Pair
+from ldf_utils.losses.fusion_loss import FusionLoss
+from ldf_utils.losses.patches import PatchSampler, crop_and_turn, cut_patches
+from ldf_utils.losses.perceptual import VGG19Features
+from ldf_utils.networks.ldfusion import PaperNetwork
+from ldf_utils.training.config import TrainConfig
+from ldf_utils.training.schedule import learning_rate
 
 SIZE = 64
 
@@ -167,8 +169,8 @@ def test_what_the_released_settings_ask_for_does_decay():
 
 @pytest.fixture
 def small_towers(monkeypatch):
-    monkeypatch.setattr(speed, "random_clip", lambda seed=0: small_clip(seed=seed))
-    monkeypatch.setattr(speed, "random_vgg", lambda seed=0: small_vgg(seed))
+    monkeypatch.setattr(training_speed, "random_clip", lambda seed=0: small_clip(seed=seed))
+    monkeypatch.setattr(training_speed, "random_vgg", lambda seed=0: small_vgg(seed))
 
 
 def pairs():
@@ -176,7 +178,9 @@ def pairs():
 
 
 def test_the_benchmark_compares_equal_losses(small_towers):
-    result = speed.compare(pairs(), images=2, patches=3, crop=SIZE, repeats=1, device="cpu")
+    result = training_speed.compare(
+        pairs(), images=2, patches=3, crop=SIZE, repeats=1, device="cpu"
+    )
     released, ours, fast = (result.losses[name]["total"] for name in result.seconds)
     assert ours == pytest.approx(released, rel=1e-4)
     assert fast == pytest.approx(released, rel=0.05)
@@ -190,14 +194,14 @@ def test_the_benchmark_compares_equal_losses(small_towers):
         assert result.bound(name) > 0
     work = {name: result.flops(name) for name in result.seconds}
     assert work["ours, float32"] < work["as released"]
-    text = speed.report(result)
+    text = training_speed.report(result)
     assert "times faster" in text and "bound by arithmetic" in text and "VGG19, backward" in text
 
 
 def test_the_benchmark_is_an_option_of_the_training(small_towers, monkeypatch, tmp_path, capsys):
-    from ldf_utils.training import main
+    from ldf_utils.training.__main__ import main
 
-    monkeypatch.setattr(speed, "open_sets", lambda data: {"some": pairs()})
+    monkeypatch.setattr(training_speed, "open_sets", lambda data: {"some": pairs()})
     command = ["--benchmark", "--images", "1", "--patches", "2", "--crop", str(SIZE)]
     command += ["--repeats", "1", "--device", "cpu", "--json", str(tmp_path / "speed.json")]
     assert main(command) == 0

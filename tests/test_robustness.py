@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ldf_utils import robustness
-from ldf_utils.images import write_image
-from ldf_utils.robustness import ATTACKS, AttackSettings
+from experiments import robustness
+from experiments.robustness import ATTACKS, AttackSettings
+from ldf_utils.data.images import write_image
 
 TINY = AttackSettings(steps=3, crops=2, side=64, patches=2)
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ldf_utils import scenes
-from ldf_utils.images import luminance, read_image
+from ldf_utils.data import scenes
+from ldf_utils.data.images import luminance, read_image
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
 import pytest
 
 import data_download
-from ldf_utils.scenes import write_set
-from tools import readme, real_data, shipped_network
+from experiments import shipped_network
+from ldf_utils.data.scenes import write_set
+from tools import readme, real_data
 from tools.cells import badges_source
 
 
@@ -47,7 +48,7 @@ def test_the_readme_has_its_marks_its_picture_and_filled_tables():
 
 
 def test_teaser_is_made_again(tmp_path):
-    from ldf_utils.images import read_image
+    from ldf_utils.data.images import read_image
 
     picture = read_image(readme.teaser(tmp_path / "teaser.png"))
     assert picture.shape == (3, 240, 3 * 320 + 16)
@@ -58,7 +59,7 @@ def test_teaser_is_made_again(tmp_path):
 def test_the_card_of_the_shipped_network_agrees_with_its_record():
     import json
 
-    from ldf_utils.networks import load_network
+    from ldf_utils.networks.checkpoint import load_network
 
     folder = shipped_network.FOLDER
     record = json.loads((folder / shipped_network.RECORD).read_text(encoding="utf-8"))

@@ -7,10 +7,12 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import vgg
 
-from ldf_utils.clip_space import ClipSpace, load_clip
-from ldf_utils.losses import FusionLoss, PerceptualLoss, VGG19Features
-from ldf_utils.patches import PatchSampler
-from ldf_utils.towers import LeanConvolutions, LeanVisionTransformer
+from ldf_utils.clip.frozen import LeanConvolutions, LeanVisionTransformer
+from ldf_utils.clip.loading import load_clip
+from ldf_utils.clip.model import ClipSpace
+from ldf_utils.losses.fusion_loss import FusionLoss
+from ldf_utils.losses.patches import PatchSampler
+from ldf_utils.losses.perceptual import PerceptualLoss, VGG19Features
 
 
 def small_clip(quick_gelu=True, seed=0):

@@ -18,22 +18,20 @@ import torch
 from test_losses import PROMPTS, TinyClip
 from torch import nn
 
-from ldf_utils import training
-from ldf_utils.clip_space import PROMPTS as PAPER_PROMPTS
-from ldf_utils.images import ImageError, Pair, PairFolder, read_image, write_image
-from ldf_utils.losses import LossTerms, LossWeights
-from ldf_utils.networks import BoundedFusionNetwork, load_network
-from ldf_utils.processes import ProcessError, Team
-from ldf_utils.steps import EpochOrder, gradients, prepare
-from ldf_utils.training import (
-    Crops,
-    TrainConfig,
-    TrainingError,
-    fit,
-    learning_rate,
-    main,
-    step_seed,
-)
+from ldf_utils.clip.model import PROMPTS as PAPER_PROMPTS
+from ldf_utils.data.images import ImageError, read_image, write_image
+from ldf_utils.data.pairs import Pair, PairFolder
+from ldf_utils.losses.fusion_loss import LossTerms, LossWeights
+from ldf_utils.networks.bounded import BoundedFusionNetwork
+from ldf_utils.networks.checkpoint import load_network
+from ldf_utils.training import trainer
+from ldf_utils.training.__main__ import main
+from ldf_utils.training.config import TrainConfig
+from ldf_utils.training.crops import Crops, EpochOrder
+from ldf_utils.training.distributed import ProcessError, Team
+from ldf_utils.training.schedule import learning_rate, step_seed
+from ldf_utils.training.step import gradients, prepare
+from ldf_utils.training.trainer import TrainingError, fit
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -351,7 +349,7 @@ def test_batches_that_are_added_up_give_the_mean_of_their_gradients(pairs):
     assert len({batch.seed for batch in batches}) == 3
     assert batches[0].seed == prepare(Crops(pairs, SMALL), step=5)[0].seed
     device = torch.device("cpu")
-    criterion = training._criterion(config, TinyClip(), device)
+    criterion = trainer._criterion(config, TinyClip(), device)
     together, alone = tiny_network(), tiny_network()
     row, fused = gradients(together, criterion, batches, config, device)
     assert len(fused) == 3
@@ -418,7 +416,7 @@ def test_the_network_sees_noise_and_the_loss_does_not(pairs, monkeypatch, tmp_pa
             seen[-1] += [infrared, visible]
             return LossTerms(fused.mean(), {"direction": fused.detach().mean()})
 
-    monkeypatch.setattr(training, "FusionLoss", lambda *_, **__: Loss())
+    monkeypatch.setattr(trainer, "FusionLoss", lambda *_, **__: Loss())
     config = replace(SMALL, noise=0.03, samples=0)
     fit(config, pairs, TinyClip(), Recorder(), tmp_path, progress=False)
     assert len(seen) == 6
@@ -522,11 +520,11 @@ def test_the_run_can_be_watched_in_tensorboard_where_it_is(pairs, tmp_path, monk
 
 
 def test_without_language_no_clip_is_loaded(pairs, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "load_clip", lambda name: pytest.fail("CLIP was loaded"))
+    monkeypatch.setattr(trainer, "load_clip", lambda name: pytest.fail("CLIP was loaded"))
     config = replace(SMALL, weight_direction=0, weight_patch=0, weight_angle=0)
     result = fit(config, pairs, network=TinyNetwork(), folder=tmp_path, progress=False)
     assert "perceptual" in result.history[0] and "direction" not in result.history[0]
-    monkeypatch.setattr(training, "load_clip", lambda name: TinyClip())
+    monkeypatch.setattr(trainer, "load_clip", lambda name: TinyClip())
     result = fit(SMALL, pairs, network=TinyNetwork(), folder=tmp_path, progress=False)
     assert "direction" in result.history[0]
 
@@ -755,9 +753,9 @@ sys.path[:0] = [str(tests), str(tests.parent)]
 from test_losses import TinyClip
 from test_training import SMALL, make_pair
 
-from ldf_utils import files
-from ldf_utils.networks import BoundedFusionNetwork
-from ldf_utils.training import TrainingError, fit
+from ldf_utils.data import files
+from ldf_utils.networks.bounded import BoundedFusionNetwork
+from ldf_utils.training.trainer import TrainingError, fit
 
 torch.set_num_threads(1)
 config = replace(SMALL, steps=8, checkpoint_every=1)
@@ -909,10 +907,11 @@ sys.path[:0] = [str(tests), str(tests.parent)]
 from test_losses import PROMPTS, TinyClip
 from test_training import SMALL, TinyNetwork, make_pair
 
-from ldf_utils.losses import FusionLoss
-from ldf_utils.patches import PatchSampler
-from ldf_utils.processes import ProcessError
-from ldf_utils.training import fit, join_team
+from ldf_utils.losses.fusion_loss import FusionLoss
+from ldf_utils.losses.patches import PatchSampler
+from ldf_utils.training.distributed import ProcessError
+from ldf_utils.training.trainer import (fit)
+from ldf_utils.training.distributed import (join_team)
 
 torch.set_num_threads(1)
 loss = FusionLoss(TinyClip(), PROMPTS, sampler=PatchSampler(5, size=16), entropy_threshold=6.92)

@@ -34,8 +34,8 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import remove_error_markers
 
-from ldf_utils.checks import METRICS_FILE, update_metrics
-from ldf_utils.files import atomic_path
+from ldf_utils.data.files import atomic_path
+from ldf_utils.notebook.run_record import METRICS_FILE, update_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"

@@ -19,8 +19,8 @@ from jinja2 import pass_context
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from ldf_utils.checks import read_metrics
-from ldf_utils.files import atomic_path, write_text
+from ldf_utils.data.files import atomic_path, write_text
+from ldf_utils.notebook.run_record import read_metrics
 
 if TYPE_CHECKING:
     from tools.notebooks import Outcome

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from ldf_utils.checks import METRICS_FILE
-from ldf_utils.files import write_text
-from ldf_utils.fusing import fuse_tensors
-from ldf_utils.images import write_image
-from ldf_utils.networks import load_network
-from ldf_utils.scenes import render
+from ldf_utils.data.files import write_text
+from ldf_utils.data.images import write_image
+from ldf_utils.data.scenes import render
+from ldf_utils.fusion.inference import fuse_tensors
+from ldf_utils.networks.checkpoint import load_network
+from ldf_utils.notebook.run_record import METRICS_FILE
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
@@ -49,7 +49,8 @@ def tables(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """The measured tables as Markdown.
 
     Args:
-        metrics: what a run of all notebooks recorded, see `ldf_utils.checks.read_metrics`.
+        metrics: what a run of all notebooks recorded, see
+        `ldf_utils.notebook.run_record.read_metrics`.
 
     Raises:
         ValueError: if a number that the tables need was not recorded.

@@ -8,7 +8,8 @@ from pathlib import Path
 import data_download
 from data_download.store import Options, SetError
 from data_download.transfer import DownloadError, Policy
-from ldf_utils.images import ImageError, find_sets
+from ldf_utils.data.images import ImageError
+from ldf_utils.data.pairs import find_sets
 
 SMALL = ("roadscene", "tno", "vifb", "ldfusion-examples", "ld-lite")
 """Sets of pinned commits, about 43 MB together: pairs, published results, LD-Lite's weights."""

@@ -428,7 +428,7 @@ def judge(
 
     Args:
         fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
-        oracle: the same: the true fusion (``oracle`` of `ldf_utils.scenes.render`).
+        oracle: the same: the true fusion (``oracle`` of `ldf_utils.data.scenes.render`).
         salient: the same: how much a pixel belongs to a warm object (``salient`` of it).
         scores: names in `TRUTH`; all for None.
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from ldf_utils.images import to_8bit
+from ldf_utils.data.images import to_8bit
 
 Convention = Literal["standard", "matlab-uint8", "vifb"]
 
@@ -49,7 +49,7 @@ def gray_levels(
         if image.ndim != 4 or image.shape[1] != 1:
             raise ValueError(
                 f"metrics take luminance of shape (B, 1, H, W), found {tuple(image.shape)}; take "
-                "the luminance first (ldf_utils.images.luminance) and add the batch dimension"
+                "the luminance first (ldf_utils.data.images.luminance) and add the batch dimension"
             )
         if image.shape != shape:
             raise ValueError(

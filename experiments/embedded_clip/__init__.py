@@ -1,0 +1,1 @@
+"""The embedded CLIP: its dataset, training, evaluation and card."""

@@ -1,0 +1,1 @@
+"""Sentences and images in CLIP's space."""

@@ -1,0 +1,1 @@
+"""Methods measured, ranked and reported."""

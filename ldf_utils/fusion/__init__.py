@@ -1,0 +1,1 @@
+"""Classical rules, and inference for a pair or a folder."""

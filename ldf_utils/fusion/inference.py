@@ -1,0 +1,389 @@
+"""Fusing: a pair of tensors, a pair of pictures, folders of pictures.
+
+``python -m ldf_utils.fusion --infrared DIR --visible DIR --output DIR [--weights FILE]``
+
+A network fuses luminance; the color of a result is that of the visible picture. Wherever a network
+is expected, any ``rule(infrared, visible)`` of `ldf_utils.fusion.rules` does as well.
+
+A large folder is split over the processes of ``torchrun``, each of which takes every n-th pair; the
+first one reports for all: ``torchrun --standalone --nproc_per_node=4 -m ldf_utils.fusion ...``
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+from tqdm.auto import tqdm
+
+from ldf_utils.data.images import (
+    IMAGE_SUFFIXES,
+    ImageError,
+    luminance,
+    replace_luminance,
+    write_image,
+)
+from ldf_utils.data.pairs import Pair, read_pair
+from ldf_utils.networks.bounded import SMALLEST_SIDE
+from ldf_utils.networks.checkpoint import load_network
+from ldf_utils.training.distributed import Team, join_team
+
+Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+TILE = 2048
+"""Side in pixels of the largest image that is fused in one piece, and of the tiles of others."""
+
+_GRID = 32  # tiles start at multiples, so that a network with strides sees one grid
+_log = logging.getLogger(__name__)
+
+
+def fuse_tensors(
+    network: Network,
+    infrared: torch.Tensor,
+    visible: torch.Tensor,
+    tile: int | None = TILE,
+) -> torch.Tensor:
+    """Fuse batches of any size from 32 pixels up, odd sizes included, without a gradient.
+
+    Images of at most ``tile ** 2`` pixels are fused whole. Larger ones are fused in overlapping
+    tiles, one at a time, whose results are blended linearly over a strip, so the memory that the
+    network takes does not grow with the image. `BoundedFusionNetwork` looks at surroundings of
+    less than 192 pixels, and with the default tile the outer 192 pixels of a tile have no weight:
+    tiles give what the whole image would. Networks with norms over the whole image (``local`` is
+    False: `PaperNetwork`, `LDLite`) see one tile's statistics instead, so contrast can drift over
+    a picture in tiles; a warning is logged, and ``tile=None`` fuses whole at any size.
+
+    Args:
+        network: a network, or a rule of `ldf_utils.fusion.rules`.
+        infrared: ``(B, 1, H, W)`` in [0, 1].
+        visible: ``(B, 1 or 3, H, W)`` in [0, 1].
+        tile: side of a tile in pixels, a multiple of 64; None for none.
+
+    Returns:
+        ``(B, C, H, W)`` in [0, 1], on the device of ``infrared``, with the channels and the color
+        of ``visible``.
+
+    Raises:
+        ValueError: for other shapes, images smaller than 32 pixels, or another ``tile``.
+    """
+    if (
+        infrared.ndim != 4
+        or visible.ndim != 4
+        or infrared.shape[1] != 1
+        or visible.shape[1] not in (1, 3)
+        or infrared.shape[0] != visible.shape[0]
+        or infrared.shape[2:] != visible.shape[2:]
+    ):
+        raise ValueError(
+            "expected infrared (B, 1, H, W) and visible (B, 1 or 3, H, W) of one batch and size, "
+            f"found {tuple(infrared.shape)} and {tuple(visible.shape)}; a pair must be registered"
+        )
+    height, width = infrared.shape[-2:]
+    if min(height, width) < SMALLEST_SIDE:
+        raise ValueError(
+            f"the pair is {width} x {height} pixels; fusing needs at least {SMALLEST_SIDE} x "
+            f"{SMALLEST_SIDE}. Enlarge both pictures, or cut them larger"
+        )
+    _check_tile(tile)
+
+    device = infrared.device
+    if isinstance(network, nn.Module):
+        device = next((p.device for p in network.parameters()), device)
+    with torch.no_grad():
+        gray = luminance(visible)
+        if tile is None or height * width <= tile**2:
+            fused = network(infrared.to(device), gray.to(device)).to(infrared.device)
+        else:
+            if not getattr(network, "local", True):
+                _log.warning(
+                    "%d x %d pixels are fused in tiles, and %s depends on the whole image: "
+                    "contrast can drift between tiles; tile=None fuses it whole if memory allows",
+                    width,
+                    height,
+                    type(network).__name__,
+                )
+            fused = _fuse_tiles(network, infrared, gray, tile, device)
+        return replace_luminance(visible, fused.to(visible.dtype))
+
+
+def _check_tile(tile: int | None) -> None:
+    if tile is not None and (tile < 2 * _GRID or tile % (2 * _GRID)):
+        raise ValueError(f"expected a tile side that is a multiple of {2 * _GRID}, found {tile}")
+
+
+def _fuse_tiles(
+    network: Network,
+    infrared: torch.Tensor,
+    visible: torch.Tensor,
+    tile: int,
+    device: torch.device,
+) -> torch.Tensor:
+    height, width = infrared.shape[-2:]
+    total, weights = torch.zeros_like(infrared), infrared.new_zeros(height, width)
+    for rows, row_weight in _tiles(height, tile):
+        for columns, column_weight in _tiles(width, tile):
+            part = (..., rows, columns)
+            weight = (row_weight[:, None] * column_weight).to(infrared.device)
+            fused = network(infrared[part].to(device), visible[part].to(device))
+            total[part] += weight * fused.to(infrared.device)
+            weights[rows, columns] += weight
+    return total / weights
+
+
+def _tiles(size: int, tile: int) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Parts of an axis and the weight of their pixels; the weights of all parts sum to 1.
+
+    Neighbors overlap by half a tile, at most 512 pixels. Over an overlap the weight is 0 for three
+    eighths, rises linearly for a quarter and is 1 for the rest.
+    """
+    overlap = min(512, tile // 2)
+    step = tile - overlap
+    count = max(1, math.ceil((size - overlap) / step))
+    rise = ((torch.arange(overlap) + 0.5) / overlap - 0.375).mul(4).clamp(0, 1)
+    for k in range(count):
+        start, stop = k * step, min(k * step + tile, size)
+        weight = torch.ones(stop - start)
+        if k > 0:
+            weight[:overlap] *= rise
+        if k < count - 1:
+            weight[-overlap:] *= rise.flip(0)
+        yield slice(start, stop), weight
+
+
+def fuse_pair(network: Network, pair: Pair, tile: int | None = TILE) -> torch.Tensor:
+    """Fuse one pair of pictures.
+
+    Args:
+        network: as in `fuse_tensors`.
+        pair: the pictures.
+        tile: as in `fuse_tensors`.
+
+    Returns:
+        ``(C, H, W)`` in [0, 1] with the channels and the color of the visible picture.
+
+    Raises:
+        ImageError: if the pair is smaller than 32 pixels or its pictures differ in size.
+    """
+    try:
+        return fuse_tensors(network, pair.infrared[None], pair.visible[None], tile)[0]
+    except ValueError as error:
+        raise ImageError(f"{pair.visible_path or pair.name}: {error}") from error
+
+
+@dataclass
+class FolderReport:
+    """What came of a folder.
+
+    Attributes:
+        written: the pictures that were written, sorted by name.
+        problems: one message per picture that was not, naming the file and what to do.
+    """
+
+    written: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def _pictures(folder: Path) -> dict[str, list[Path]]:
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            groups.setdefault(path.stem, []).append(path)
+    if not groups:
+        raise ImageError(
+            f"{folder}: no picture in it; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
+        )
+    return groups
+
+
+def _match(infrared: Path, visible: Path, problems: list[str]) -> list[tuple[str, Path, Path]]:
+    """Pairs by stem; `images.match_files` stops at the first folder that is not whole."""
+    groups, pairs = [_pictures(infrared), _pictures(visible)], []
+    for stem in sorted(groups[0].keys() | groups[1].keys()):
+        found = [group.get(stem, []) for group in groups]
+        if [len(paths) for paths in found] == [1, 1]:
+            pairs.append((stem, found[0][0], found[1][0]))
+        for paths, others, other in zip(found, found[::-1], (visible, infrared), strict=True):
+            if len(paths) > 1:
+                problems.append(
+                    f"{' and '.join(map(str, paths))} share the stem {stem!r}; partners are found "
+                    "by stem, so rename or remove one of them"
+                )
+            elif paths and not others:
+                problems.append(
+                    f"{paths[0]}: no partner {stem}.* in {other}; add it, or move this picture out"
+                )
+    return pairs
+
+
+def _deep(path: Path) -> bool:
+    """Whether a picture has 16 bits a pixel."""
+    with Image.open(path) as image:
+        return image.mode.startswith("I")
+
+
+def _fuse_file(
+    network: Network,
+    infrared: Path,
+    visible: Path,
+    output: Path,
+    bits: int | None,
+    tile: int | None,
+) -> Path:
+    if output.exists() and any(output.samefile(source) for source in (infrared, visible)):
+        raise ImageError(f"{output}: the result would replace its own source; choose another name")
+    pair = read_pair(infrared, visible)
+    if bits is None:
+        gray = pair.visible.shape[0] == 1
+        bits = 16 if gray and (_deep(infrared) or _deep(visible)) else 8
+    return write_image(fuse_pair(network, pair, tile), output, bits=bits)
+
+
+def fuse_folder(
+    network: Network,
+    infrared: str | os.PathLike,
+    visible: str | os.PathLike,
+    output: str | os.PathLike,
+    bits: int | None = None,
+    tile: int | None = TILE,
+    team: Team | None = None,
+) -> FolderReport:
+    """Fuse every pair of two folders, partners by stem, into ``output/STEM.png``.
+
+    A pair that cannot be fused (unreadable, of two sizes, too small, without a partner) is
+    reported and the others are finished. A result that exists is replaced, atomically.
+
+    Args:
+        network: as in `fuse_tensors`.
+        infrared: folder of infrared pictures, or one picture.
+        visible: folder of visible pictures, or one picture; its stem names the result.
+        output: folder of the results, made if missing. For two single pictures it may be the file
+            itself, ending as a picture does.
+        bits: 8 or 16 per channel; None writes 16 where the visible picture is gray and one of the
+            two has 16 bits, else 8 (color is always 8).
+        tile: as in `fuse_tensors`.
+        team: the processes that share the work, of which this is one; None is this one alone.
+
+    Returns:
+        What was written and what was not, by all processes.
+
+    Raises:
+        ImageError: if a folder is missing or holds no picture at all, a folder is paired with a
+            file, or the results are to go into a folder of sources.
+        ValueError: for another ``tile``.
+        ProcessError: if another process of the team is gone.
+    """
+    team = team or Team(0, 1, torch.device("cpu"))
+    infrared, visible, output = Path(infrared), Path(visible), Path(output)
+    _check_tile(tile)
+    for path in (infrared, visible):
+        if not path.exists():
+            raise ImageError(f"{path}: there is no such folder or picture; check the path")
+    if infrared.is_dir() != visible.is_dir():
+        raise ImageError(
+            f"{infrared} and {visible}: expected two folders or two pictures, found one of each"
+        )
+    if output.is_dir() and any(output.samefile(source) for source in (infrared, visible)):
+        raise ImageError(f"{output}: results would mix with their sources; choose another folder")
+    report = FolderReport()
+    if infrared.is_dir():
+        pairs = _match(infrared, visible, report.problems)
+    else:
+        pairs = [(visible.stem, infrared, visible)]
+    single = not infrared.is_dir() and not output.is_dir()
+    to_file = single and output.suffix.lower() in IMAGE_SUFFIXES
+    if team.rank > 0:
+        report.problems.clear()  # pictures without a partner: the first process names them
+    pairs = team.share(pairs)
+    bar = tqdm(pairs, desc="fusing", unit="pair", disable=True if team.rank else None)
+    for number, (stem, infrared_path, visible_path) in enumerate(bar, 1):
+        target = output if to_file else output / f"{stem}.png"
+        try:
+            _fuse_file(network, infrared_path, visible_path, target, bits, tile)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            reason = str(error) or type(error).__name__
+            known = str(infrared_path) in reason or str(visible_path) in reason
+            report.problems.append(reason if known else f"{visible_path}: {reason}")
+            _log.info("failed %s (%d of %d)", target.name, number, len(pairs))
+        else:
+            report.written.append(target)
+            _log.info("fused %s (%d of %d)", target.name, number, len(pairs))
+    reports = team.gather(report)
+    return FolderReport(
+        sorted(path for one in reports for path in one.written),
+        [problem for one in reports for problem in one.problems],
+    )
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ldf_utils.fusion",
+        description="Fuse registered infrared and visible pictures. Partners are found by stem; "
+        "the color of a result is that of the visible picture.",
+        epilog="Exit code: 0 if every pair was fused, 1 if any was not (the others are written).",
+    )
+    parser.add_argument("--infrared", required=True, metavar="DIR", help="folder, or one picture")
+    parser.add_argument("--visible", required=True, metavar="DIR", help="folder, or one picture")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="folder of the results (STEM.png)"
+    )
+    parser.add_argument(
+        "--weights",
+        default="shipped",
+        metavar="FILE",
+        help="shipped (the default), ld-lite, ldfusion, or a weights file",
+    )
+    parser.add_argument(
+        "--bits",
+        choices=("auto", "8", "16"),
+        default="auto",
+        help="auto: 16 where the visible picture is gray and one of the two has 16 bits, else 8",
+    )
+    parser.add_argument(
+        "--tile",
+        type=int,
+        default=TILE,
+        metavar="PIXELS",
+        help=f"images of more than PIXELS x PIXELS are fused in tiles (default {TILE}; 0: never)",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    arguments = _arguments(argv)
+    if not sys.stderr.isatty():  # no bar there: one line per picture instead
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        team = join_team(arguments.device)
+        network = load_network(arguments.weights).to(team.device)
+        report = fuse_folder(
+            network,
+            arguments.infrared,
+            arguments.visible,
+            arguments.output,
+            bits=None if arguments.bits == "auto" else int(arguments.bits),
+            tile=arguments.tile or None,
+            team=team,
+        )
+    except (ValueError, RuntimeError) as error:  # weights, folders, device
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if team.rank > 0:
+        return 1 if report.problems else 0
+    print(f"{len(report.written)} fused into {arguments.output}")
+    if report.problems:
+        print(f"{len(report.problems)} not fused:", file=sys.stderr)
+        for problem in report.problems:
+            print(f"- {problem}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,1 @@
+"""The losses of language-driven fusion."""

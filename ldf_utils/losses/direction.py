@@ -1,0 +1,228 @@
+"""The language-driven fusion model: what fusing means, said as directions in CLIP's space.
+
+There is no ground truth for a fused image, but there are words for it. CLIP maps sentences and
+images to unit vectors of one space. Write V for the embedding of a sentence and E for that of an
+image, and use three sentences: one that describes the infrared image, one for the visible image,
+and one for the fused image that we want. Subtraction then gives two directions in which the words
+say that fusion should go, and two in which a fused image went:
+
+    text:    D_ir = V_fused - V_infrared      D_vi = V_fused - V_visible
+    images:  d_ir = E_fused - E_infrared      d_vi = E_fused - E_visible
+
+A fusion is good where d_ir points along D_ir and d_vi along D_vi, that is where both cosines are
+near 1. Directions rather than positions are compared because CLIP keeps its images and its
+sentences in two separate regions: an image is never close to its own caption, but the *step* from
+one image to another resembles the step from one caption to the other. Embeddings are normalized
+first and subtracted then; the lengths of the steps do not matter.
+
+The two cosines are all that the language-driven losses (`ldf_utils.losses`) need.
+
+Source: Wang et al., "Infrared and Visible Image Fusion with Language-Driven Loss in CLIP Embedding
+Space", arXiv:2402.16267. The directional comparison is that of StyleGAN-NADA (arXiv:2108.00946).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch.nn import functional as F
+
+from ldf_utils.clip.model import PROMPTS, ClipSpace, Prompts
+
+SHORTEST = 1e-4
+"""Length under which the difference of two unit vectors in float32 is rounding, not a direction."""
+
+
+@dataclass(frozen=True)
+class TextDirections:
+    """What fusing means, in words: the two directions from the sources to the objective.
+
+    Attributes:
+        infrared: ``(D,)``, from the infrared sentence to the fused one. Not normalized.
+        visible: ``(D,)``, from the visible sentence to the fused one. Not normalized.
+        prompts: the sentences they were made from, or None.
+    """
+
+    infrared: torch.Tensor
+    visible: torch.Tensor
+    prompts: Prompts | None = None
+
+    def to(self, *args, **kwargs) -> TextDirections:
+        """The same directions on another device or in another dtype (as `torch.Tensor.to`)."""
+        return replace(
+            self,
+            infrared=self.infrared.to(*args, **kwargs),
+            visible=self.visible.to(*args, **kwargs),
+        )
+
+
+def text_directions(clip: ClipSpace, prompts: Prompts = PROMPTS) -> TextDirections:
+    """Ask CLIP which way the words point.
+
+    Args:
+        clip: whose ``encode_text`` embeds the sentences.
+        prompts: the three sentences.
+
+    Returns:
+        The two directions; no gradient.
+
+    Raises:
+        ValueError: if the fused sentence equals a source sentence, or if CLIP gives both the same
+            embedding. Their difference is then the zero vector, which points nowhere: its cosine
+            with any image direction is 0 / 0.
+    """
+    with torch.no_grad():
+        infrared, visible, fused = clip.encode_text(
+            [prompts.infrared, prompts.visible, prompts.fused]
+        )
+    for source, sentence, embedding in (
+        ("infrared", prompts.infrared, infrared),
+        ("visible", prompts.visible, visible),
+    ):
+        length = (fused - embedding).norm().item()
+        if length < SHORTEST:
+            reason = (
+                "they are the same sentence"
+                if sentence == prompts.fused
+                else "this CLIP embeds both alike (perhaps it does not know the words that differ)"
+            )
+            raise ValueError(
+                f"the fused prompt {prompts.fused!r} and the {source} prompt {sentence!r} are "
+                f"{length:.1e} apart, because {reason}. The direction from one to the other is "
+                "then a zero vector and points nowhere, so nothing can be learned from it. Say in "
+                "the fused prompt what the fused image should have that the source has not"
+            )
+    return TextDirections(fused - infrared, fused - visible, prompts)
+
+
+def image_directions(
+    fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the fused images went, seen from each source.
+
+    Args:
+        fused: ``(B, D)`` normalized embeddings of the fused images.
+        infrared: ``(B, D)`` of the infrared images.
+        visible: ``(B, D)`` of the visible images (of their luminance).
+
+    Returns:
+        The steps from infrared and from visible, each ``(B, D)``; not normalized.
+    """
+    return fused - infrared, fused - visible
+
+
+def direction_cosines(
+    fused: torch.Tensor,
+    infrared: torch.Tensor,
+    visible: torch.Tensor,
+    directions: TextDirections,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """How well the steps of the images follow those of the words.
+
+    Args:
+        fused: ``(B, D)`` normalized embeddings of the fused images.
+        infrared: ``(B, D)`` of the infrared images.
+        visible: ``(B, D)`` of the visible images.
+        directions: what the words say.
+
+    Returns:
+        Cosine of the infrared side and of the visible side, each ``(B,)`` in [-1, 1]; 1 means that
+        the fused image went just where the words point. A step of zero length, as of a "fused"
+        image that is a copy of its source, counts as 0: it went nowhere.
+    """
+    from_infrared, from_visible = image_directions(fused, infrared, visible)
+    return (
+        F.cosine_similarity(from_infrared, directions.infrared[None], dim=-1, eps=SHORTEST),
+        F.cosine_similarity(from_visible, directions.visible[None], dim=-1, eps=SHORTEST),
+    )
+
+
+def direction_loss(
+    fused: torch.Tensor,
+    infrared: torch.Tensor,
+    visible: torch.Tensor,
+    directions: TextDirections,
+) -> torch.Tensor:
+    """How far the fused images went from where the words point.
+
+    Args:
+        fused: ``(B, D)`` normalized embeddings of the fused images.
+        infrared: ``(B, D)`` of the infrared images.
+        visible: ``(B, D)`` of the visible images.
+        directions: what the words say.
+
+    Returns:
+        ``(B,)`` in [0, 2]: 0 along the words, 1 across them or nowhere, 2 against them. Its mean is
+        L_direction of arXiv:2402.16267.
+    """
+    to_infrared, to_visible = direction_cosines(fused, infrared, visible, directions)
+    return 1 - (to_infrared + to_visible) / 2
+
+
+def angle_loss(fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """How far the fused images went from their sources, in any direction: the regularizer.
+
+    Args:
+        fused: ``(B, D)`` embeddings of the fused images.
+        infrared: ``(B, D)`` of the infrared images.
+        visible: ``(B, D)`` of the visible images.
+
+    Returns:
+        ``(B,)`` in [0, 2]; its mean is L_angle of arXiv:2402.16267. 0 only where all three are
+        alike.
+    """
+    to_infrared = F.cosine_similarity(fused, infrared, dim=-1)
+    return 1 - (to_infrared + F.cosine_similarity(fused, visible, dim=-1)) / 2
+
+
+def patch_direction_loss(
+    patches: torch.Tensor,
+    infrared: torch.Tensor,
+    visible: torch.Tensor,
+    directions: TextDirections,
+    kept: torch.Tensor | None = None,
+    mean_over: str = "all",
+    ignore_below: float = 0.0,
+) -> torch.Tensor:
+    """The direction loss of fused patches against their whole source images.
+
+    Only the patches that are kept are asked for. The authors encode all of them and multiply the
+    dropped ones by 0, which gives the same value and the same gradient for more work.
+
+    Args:
+        patches: ``(K, D)`` normalized embeddings of the kept patches of the fused images.
+        infrared: ``(B, D)`` of the whole infrared images.
+        visible: ``(B, D)`` of the whole visible images.
+        directions: what the words say.
+        kept: ``(P * B,)`` bool with K times True, row ``p * B + b`` for patch p of image b; None if
+            all are kept.
+        mean_over: ``"all"`` divides the sum by ``P * B``, so that a dropped patch counts as a loss
+            of 0 (as the authors do: images with little in them get a smaller gradient);
+            ``"kept"`` divides by K.
+        ignore_below: losses up to this value are set to 0, with their gradient, so that patches
+            that are good enough stop pulling (0.7 in CLIPstyler, arXiv:2112.00374; 0 switches it
+            off).
+
+    Returns:
+        A scalar; 0 with a gradient of 0 if no patch is kept.
+
+    Raises:
+        ValueError: if the counts do not fit or ``mean_over`` is another word.
+    """
+    if mean_over not in ("all", "kept"):
+        raise ValueError(f"mean_over is 'all' or 'kept', found {mean_over!r}")
+    batch = len(infrared)
+    if kept is None:
+        kept = torch.ones(len(patches), dtype=torch.bool, device=patches.device)
+    rows = kept.nonzero().squeeze(1)
+    if len(rows) != len(patches) or len(kept) % batch:
+        raise ValueError(
+            f"found {len(patches)} patches, {len(rows)} of {len(kept)} rows kept and {batch} "
+            "images; expected one patch per kept row, and rows p * B + b for B images"
+        )
+    image = rows % batch
+    losses = direction_loss(patches, infrared[image], visible[image], directions)
+    if ignore_below > 0:
+        losses = torch.where(losses > ignore_below, losses, torch.zeros_like(losses))
+    return losses.sum() / max(1, len(kept) if mean_over == "all" else len(rows))

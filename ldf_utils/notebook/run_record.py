@@ -1,0 +1,178 @@
+"""What a run of a notebook leaves: its folder, its environment, its metrics."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ldf_utils.data.files import write_json
+from ldf_utils.notebook.exercises import _written
+
+METRICS_FILE = "metrics.json"
+
+
+# ------------------------------------------------- what a notebook says of itself
+
+
+def run_dir() -> Path:
+    """The folder for what a run leaves behind; it is made if it is missing.
+
+    ``LDF_RUN_DIR`` if that is set, else ``runs/tutorial`` in the checkout around the working
+    directory, else ``runs/tutorial`` in the working directory.
+    """
+    named = os.environ.get("LDF_RUN_DIR")
+    here = Path.cwd()
+    if named:
+        folder = Path(named)
+    else:
+        checkouts = [
+            p for p in (here, *here.parents) if (p / "pyproject.toml").is_file() and
+            (p / "ldf_utils").is_dir()
+        ]  # fmt: skip
+        folder = (checkouts[0] if checkouts else here) / "runs" / "tutorial"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def short_path(path: str | os.PathLike) -> str:
+    """A path fit for a published notebook: from the run folder on, or its last two parts.
+
+    Examples:
+        ``fused/RoadScene/a.png`` for a file in the run folder; ``data/RoadScene`` elsewhere.
+    """
+    path = Path(path).resolve()
+    base = run_dir().resolve()
+    if path.is_relative_to(base):
+        return path.relative_to(base).as_posix()
+    return Path(*path.parts[-2:]).as_posix().lstrip("/")
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system.
+
+    The C library of Linux keeps what was freed in pieces; after many pictures of many sizes that
+    can be more than what is in use. Elsewhere this does nothing.
+    """
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl has not
+        if trim is not None:
+            trim(0)
+
+
+def environment() -> dict[str, str]:
+    """What the numbers of a run depend on: versions, threads, accelerator, data, CLIP."""
+
+    def version(package: str) -> str:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return "not installed"
+
+    if torch.cuda.is_available():
+        accelerator = torch.cuda.get_device_name()
+    elif torch.backends.mps.is_available():
+        accelerator = "Apple MPS"
+    else:
+        accelerator = "none (CPU)"
+    data = os.environ.get("LDF_DATA_DIR")
+    return {
+        "Python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "open_clip": version("open_clip_torch"),
+        "threads": str(torch.get_num_threads()),
+        "accelerator": accelerator,
+        "pairs": f"folder {Path(data).name!r} (LDF_DATA_DIR)" if data else "generated",
+        "CLIP": f"LDF_CLIP={os.environ.get('LDF_CLIP', 'auto')}",
+    }
+
+
+def environment_report() -> None:
+    """Print `environment` in two short lines."""
+    parts = [f"{name} {value}" for name, value in environment().items()]
+    print(", ".join(parts[:4]) + "\n" + ", ".join(parts[4:]))
+
+
+def read_metrics(folder: str | os.PathLike | None = None) -> dict[str, dict[str, Any]]:
+    """What the notebooks of a run have recorded, notebook name to record.
+
+    Args:
+        folder: the run folder; by default `run_dir`.
+
+    Raises:
+        ValueError: if the file is there but is no JSON object.
+    """
+    path = Path(folder or run_dir()) / METRICS_FILE
+    if not path.is_file():
+        return {}
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: no JSON ({error}); remove the file and run again") from error
+    if not isinstance(records, dict):
+        raise ValueError(f"{path}: expected an object; remove the file and run again")
+    return records
+
+
+def update_metrics(folder: str | os.PathLike, notebook: str, **entries: Any) -> None:
+    """Set entries of one notebook's record in ``metrics.json``, atomically.
+
+    Args:
+        folder: the run folder.
+        notebook: the stem of the notebook, "04_training".
+        **entries: what to set; an entry that is None is removed.
+    """
+    records = read_metrics(folder)
+    record = {**records.get(notebook, {}), **entries}
+    records[notebook] = {key: value for key, value in record.items() if value is not None}
+    write_json(Path(folder) / METRICS_FILE, dict(sorted(records.items())))
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A value as JSON has it; numbers must be finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(f"{name}.{key}", item) for key, item in value.items()}
+    if isinstance(value, (str, bool, int)):
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"metric {name!r}: expected a number, a text or names to numbers, found "
+            f"{type(value).__name__}"
+        ) from error
+    if not math.isfinite(number):
+        raise ValueError(f"metric {name!r} is {number}; a run that computes this has gone wrong")
+    return round(number, 6)
+
+
+def record_metrics(notebook: str, **numbers: Any) -> None:
+    """Record a notebook's numbers in ``metrics.json`` of the run folder, and print them.
+
+    The last cell of every notebook calls this; the tests assert the ranges of the numbers.
+
+    Args:
+        notebook: the stem of the notebook, "04_training".
+        **numbers: name to number (Python, numpy, or a tensor of one element), text, or a mapping
+            of names to numbers.
+
+    Raises:
+        ValueError: if nothing is given, or a value is not finite or no number.
+    """
+    if not numbers:
+        raise ValueError(f"{notebook}: expected at least one number to record")
+    metrics = {name: _plain(name, value) for name, value in numbers.items()}
+    update_metrics(run_dir(), notebook, metrics=metrics)
+    print(f"{METRICS_FILE}, {notebook}:")
+    for name, value in metrics.items():
+        print(f"  {name}: {_written(value)}")
