@@ -32,6 +32,7 @@ from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import ClipSpace
 from ldf_utils.data.files import atomic_path, write_json
 from ldf_utils.data.pairs import find_sets
+from ldf_utils.fusion import rules
 from ldf_utils.losses import fusion_loss
 from ldf_utils.losses.patches import PatchSampler
 

@@ -1,13 +1,8 @@
-"""Language-driven infrared and visible image fusion, one module a concept.
+"""Language-driven infrared and visible image fusion: the method, room by room.
 
-Data flows downwards through the modules, and a module imports only from those above it:
-
-``files``, ``data``, ``images``, ``scenes``, ``clip_space``, ``attributes``, ``degradations``,
-``lessons``,
-``direction``, ``patches``, ``towers``, ``losses``, ``networks``, ``attack``, ``judging``,
-``orthogonal``, ``mini_clip``, ``processes``, ``steps``, ``released_step``, ``speed``, ``training``,
-``fusing``, ``baselines``, ``metrics``, ``evaluation``, ``language_study``, ``robustness``,
-``figures``, ``widgets``, ``checks``.
+Data flows one way, and a room imports only from those before it (a test holds that):
+``data``, then ``clip``, ``networks`` and ``metrics``, ``losses``, ``training``, ``fusion``, and at
+last ``evaluation`` and ``notebook``.
 
 Infrared comes before visible in every argument list; luminance tensors are ``(B, 1, H, W)`` in
 [0, 1]. The method is that of Wang et al., "Infrared and Visible Image Fusion with Language-Driven

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from ldf_utils import files
+from ldf_utils.data import files
 
 
 def test_a_place_that_can_be_written_is_accepted_and_left_as_it_was(tmp_path):
