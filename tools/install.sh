@@ -26,7 +26,7 @@ create() {
       echo "error: Python 3.11, 3.12, 3.13 or 3.14 is needed."
       for name in ${PYTHON:-python3 python}; do
         if command -v "$name" >/dev/null; then
-          echo "  found: $name, $("$name" --version 2>&1)"
+          echo "  found: $name, $("$name" --version 2>&1 | head -n 1)"
         else
           echo "  found: no $name"
         fi
