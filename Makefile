@@ -42,14 +42,13 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 test: $(STAMP) ## run all tests, the notebooks included
 	$(RUN) -m pytest $(PARALLEL)
 
-quick: $(STAMP) ## the loop while working: style, types, and the tests that are fast
-	$(RUN) -m ruff check .
-	$(RUN) -m ruff format --check .
+quick: lint ## the loop while working: style, imports, and the tests that are fast
 	$(RUN) -m pytest $(PARALLEL) -q -m "not notebook and not slow"
 
-lint: $(STAMP) ## check style and format of code and notebooks
+lint: $(STAMP) ## check style and format of code and notebooks, and that imports go one way
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 
 types: $(STAMP) ## check the types of the packages
 	$(RUN) -m mypy

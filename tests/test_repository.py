@@ -1,6 +1,5 @@
 """The repository as a whole: imports in one direction, nothing local, documents that agree."""
 
-import ast
 import importlib.metadata
 import importlib.util
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from importlinter.cli import lint_imports
 
 import ldf_utils
 
@@ -46,58 +46,26 @@ def texts(tracked) -> dict[str, str]:
 # ------------------------------------------------------------------ the package
 
 
-def module_order() -> list[str]:
-    """The list at the top of ``ldf_utils/__init__.py``."""
-    listed = re.search(r"``files``.*?``\.", ldf_utils.__doc__, flags=re.DOTALL)
-    return re.findall(r"``(\w+)``", listed[0])
+def modules() -> list[Path]:
+    """The files of ldf_utils."""
+    return sorted((ROOT / "ldf_utils").rglob("*.py"))
 
 
-def modules_of(path: Path) -> set[str]:
-    """The modules of ldf_utils that a file imports."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            if node.module == "ldf_utils":
-                found |= {f"ldf_utils.{name.name}" for name in node.names}
-            else:
-                found.add(node.module)
-    return {name.split(".")[1] for name in found if name.startswith("ldf_utils.")}
+def test_imports_go_one_way_and_in_no_circle(monkeypatch, capsys):
+    """The contracts stand in pyproject.toml; every room has its place in one."""
+    monkeypatch.chdir(ROOT)
+    code = lint_imports(cache_dir=None)
+    output = capsys.readouterr().out
+    assert code == 0, output
+    assert "Contracts: 3 kept, 0 broken." in output
+    (files,) = re.findall(r"Analyzed (\d+) files", output)
+    assert int(files) >= len(modules())
 
 
-def package_files() -> list[tuple[str, Path]]:
-    """Module name and file; the files of a sub-package count as that module."""
-    package = ROOT / "ldf_utils"
-    return [
-        (path.relative_to(package).with_suffix("").parts[0], path)
-        for path in sorted(package.rglob("*.py"))
-        if path != package / "__init__.py"
-    ]
-
-
-def test_every_module_has_its_place_in_the_order():
-    order = module_order()
-    assert len(order) == len(set(order)) > 10
-    assert {name for name, _ in package_files()} <= set(order)
-
-
-@pytest.mark.parametrize(
-    ("name", "path"),
-    package_files(),
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_module_imports_only_from_those_above_it(name, path):
-    order = module_order()
-    above = set(order[: order.index(name)]) | {name}
-    below = modules_of(path) - above
-    assert not below, f"{path.name} imports {sorted(below)}, which stand(s) below {name}"
-
-
-def test_the_package_does_not_import_the_tools():
-    for _, path in package_files():
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"^\s*(from|import) (tools|data_download)\b", text, re.MULTILINE)
+def test_the_tree_has_few_rooms():
+    """The rooms of the package, and beside it the downloads, the experiments and the tools."""
+    tops = {path.relative_to(ROOT / "ldf_utils").parts[0] for path in modules()}
+    assert len(tops - {"__init__.py"}) + 3 <= 14, sorted(tops)
 
 
 def test_versions_agree():
