@@ -31,7 +31,6 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from ldf_utils.clip.model import PROMPTS, ClipSpace, Prompts
-from ldf_utils.losses.entropy_filter import BINS
 from ldf_utils.losses.fusion_loss import LossWeights
 from ldf_utils.losses.patches import ReleasedDraws
 
@@ -90,7 +89,7 @@ def plain_entropy(patches: torch.Tensor) -> torch.Tensor:
     """Entropy in bits of each patch ``(N, C, h, w)`` with values in [0, 1], one after the other."""
     bits = []
     for patch in patches:
-        share = torch.histc(patch.detach().flatten(), bins=BINS, min=0, max=1) / patch.numel()
+        share = torch.histc(patch.detach().flatten(), bins=256, min=0, max=1) / patch.numel()
         share = share[share > 0]
         bits.append(-(share * torch.log2(share)).sum())
     return torch.stack(bits)

@@ -26,7 +26,7 @@ from ldf_utils.evaluation.evaluate import (
     open_set,
     write_report,
 )
-from ldf_utils.metrics import METRICS, TRUTH, USUAL, judge, measure
+from ldf_utils.metrics import METRICS, TRUTH, USUAL, measure, measure_against_oracle
 from ldf_utils.networks.checkpoint import load_network
 from ldf_utils.training.distributed import Team
 
@@ -272,7 +272,7 @@ def test_report_is_one_file_with_all_that_is_promised(set_dir, tmp_path):
     assert text.count("<figure>") == 3 * 5  # pairs; infrared, visible and three methods
     assert text.count("alt='enlarged detail of the ") == 15
     assert "alt='mean ranks: " in text and "EN [bit] ↑" in text
-    assert "entropy of the grey levels" in text and "https://doi.org/10.1109/TIP.2005" in text
+    assert "entropy of the gray levels" in text and "https://doi.org/10.1109/TIP.2005" in text
     assert "&lt;average&gt;" in text and "<average>" not in text and "one &amp; only" in text
     assert "src='http" not in text and "<script" not in text
 
@@ -490,7 +490,7 @@ def test_the_truth_adds_its_columns(known_set, tmp_path):
         for folder in ("fused_near", "fused_oracle", "salient")
     ]
     row = next(r for r in rows if (r["method"], r["image"]) == ("near", pair.name))
-    for name, value in judge(*pictures).items():
+    for name, value in measure_against_oracle(*pictures).items():
         assert row[name] == pytest.approx(value.item(), nan_ok=True)
     assert mean_ranks(rows, TRUTH) != mean_ranks(rows)
     assert list(mean_ranks(rows, TRUTH)) == ["oracle", "near", "noise"]

@@ -40,7 +40,15 @@ from ldf_utils import metrics as metrics_package
 from ldf_utils.data.files import write_json, write_rows, write_text
 from ldf_utils.data.images import IMAGE_SUFFIXES, ImageError, luminance, read_image
 from ldf_utils.data.pairs import Pair, PairFolder
-from ldf_utils.metrics import METRICS, TRUTH, Metric, as_uint8, judge, measure, select
+from ldf_utils.metrics import (
+    METRICS,
+    TRUTH,
+    Metric,
+    as_uint8,
+    measure,
+    measure_against_oracle,
+    select,
+)
 from ldf_utils.training.distributed import ProcessError, Team, join_team
 
 MEAN = "mean"
@@ -146,7 +154,7 @@ class _Cache:
         triple: Sequence[torch.Tensor],
         names: Sequence[str],
     ) -> dict[str, float]:
-        """The values of these names by `measure` or `judge`, from the folder where they are."""
+        """The values of these names by a function, from the folder where they are."""
         if self.folder is None:
             return {name: value.item() for name, value in function(*triple, names).items()}
         path = self._path(triple)
@@ -208,7 +216,9 @@ class _Task:
                 shown = as_uint8(fused[None])
                 values = self.cache.values(measure, [shown, *sources], fitting)
                 if known is not None:
-                    values |= self.cache.values(judge, [shown, *known], list(TRUTH))
+                    values |= self.cache.values(
+                        measure_against_oracle, [shown, *known], list(TRUTH)
+                    )
             except ValueError as error:  # ImageError is one
                 problems.append(f"{method}, pair {pair.name!r}: {error}")
                 continue

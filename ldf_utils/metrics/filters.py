@@ -1,7 +1,7 @@
 """Filters: separable windows as products with a band matrix, and Sobel gradients.
 
 A window of equal or Gaussian weights is applied down the columns, then along the rows. One product
-with a small band matrix computes a block of neighbouring outputs, which on a processor is several
+with a small band matrix computes a block of neighboring outputs, which on a processor is several
 times faster than a convolution of one channel, in float64 too. Both products read the picture where
 it lies: nothing is transposed or unfolded in memory before them.
 """
@@ -83,6 +83,31 @@ def separable(images: torch.Tensor, kernel: Sequence[float], stride: int = 1) ->
         start = blocks * _BLOCK * stride
         result[:, blocks * _BLOCK :] = tall[:, start : start + len(band)] @ band
     return result.view(*images.shape[:-2], rows, columns)
+
+
+def local_moments(
+    triple: torch.Tensor, kernel: tuple[float, ...], ceiling: float | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weighted sums of fused, infrared and visible pictures, and how far they vary together.
+
+    Args:
+        triple: ``(B, 3, H, W)``, fused first.
+        kernel: weights of the window along each direction; a window's weights sum to its area A.
+        ceiling: products of gray levels are cut to this, as 8-bit integers would.
+
+    Returns:
+        A times the local means ``(B, 3, h, w)``; A^2 times the variances ``(B, 3, h, w)`` and the
+        covariances of the fused picture with each source ``(B, 2, h, w)``, all in float64. Of whole
+        levels and weights of 1 they have no rounding error.
+    """
+    area = round(sum(kernel)) ** 2
+    squares, mixed = triple.square(), triple[:, :1] * triple[:, 1:]
+    if ceiling is not None:
+        squares, mixed = squares.clamp_max(ceiling), mixed.clamp_max(ceiling)
+    sums, squares, mixed = (separable(x, kernel).double() for x in (triple, squares, mixed))
+    if area > 1:
+        squares, mixed = area * squares, area * mixed
+    return sums, squares - sums.square(), mixed - sums[:, :1] * sums[:, 1:]
 
 
 def sobel(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,8 @@
-"""Histograms of grey levels, of one picture and of two jointly."""
+"""Histograms of gray levels, of one picture and of two jointly."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 
@@ -9,14 +11,17 @@ LEVELS = 256
 
 def _counts(index: torch.Tensor, bins: int) -> torch.Tensor:
     """Count whole numbers 0..bins-1 per batch element; ``(B, bins)`` float64."""
-    return torch.stack([torch.bincount(one.flatten(), minlength=bins) for one in index]).double()
+    batch = len(index)
+    places = index.reshape(batch, -1).long()
+    places = places + bins * torch.arange(batch, device=index.device)[:, None]
+    return torch.bincount(places.flatten(), minlength=batch * bins).view(batch, bins).double()
 
 
 def histogram(levels: torch.Tensor) -> torch.Tensor:
-    """How often each grey level occurs.
+    """How often each gray level occurs.
 
     Args:
-        levels: ``(B, 1, H, W)`` whole numbers 0..255.
+        levels: ``(B, ...)`` whole numbers 0..255.
 
     Returns:
         ``(B, 256)`` float64 counts.
@@ -25,7 +30,7 @@ def histogram(levels: torch.Tensor) -> torch.Tensor:
 
 
 def joint_histogram(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """How often each pair of grey levels occurs at one pixel.
+    """How often each pair of gray levels occurs at one pixel.
 
     Args:
         first: ``(B, 1, H, W)`` whole numbers 0..255.
@@ -42,12 +47,11 @@ def entropy_of_counts(counts: torch.Tensor) -> torch.Tensor:
     """Entropy in bits of the distribution that counts describe, over all but the first dimension.
 
     Args:
-        counts: ``(B, ...)``, none negative.
+        counts: ``(B, ...)`` floating point, none negative.
 
     Returns:
-        ``(B,)`` float64.
+        ``(B,)`` of the type of the counts.
     """
     counts = counts.flatten(1)
     shares = counts / counts.sum(dim=1, keepdim=True)
-    # Adding 0 turns the -0.0 of a single level into 0.0.
-    return -torch.special.xlogy(shares, shares).sum(dim=1) / torch.log(counts.new_tensor(2.0)) + 0.0
+    return torch.special.entr(shares).sum(dim=1) / math.log(2)

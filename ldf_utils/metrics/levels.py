@@ -1,4 +1,4 @@
-"""Grey levels: what every fusion metric is computed on, checked and on one scale."""
+"""Gray levels: what every fusion metric is computed on, checked and on one scale."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ldf_utils.data.images import to_8bit
 Convention = Literal["standard", "matlab-uint8", "vifb"]
 
 CONVENTIONS: dict[str, str] = {
-    "standard": "the definition, computed without loss on grey levels 0..255",
+    "standard": "the definition, computed without loss on gray levels 0..255",
     "matlab-uint8": "MATLAB code run on 8-bit integers, as in published TNO tables: integers "
     "saturate, MI is in bits, SF on [0, 1], PSNR has 48.13 dB too much",
     "vifb": "the code of the VIFB benchmark, per channel: AG and SF with other divisors, MI after "
@@ -25,7 +25,7 @@ _OVERSHOOT = 0.05
 def gray_levels(
     *images: torch.Tensor, rounded: bool = True, smallest: int = 2
 ) -> list[torch.Tensor]:
-    """Bring luminance pictures to grey levels 0..255 in float64.
+    """Bring luminance pictures to gray levels 0..255 in float64.
 
     Published values are computed on 8-bit files, so a float picture is rounded to the level that
     a file of it would hold. Rounding has no gradient; ``rounded=False`` leaves it out, which is
@@ -98,7 +98,7 @@ def half_up(levels: torch.Tensor) -> torch.Tensor:
 
 
 def stretched(levels: torch.Tensor) -> torch.Tensor:
-    """Grey levels stretched to 0..255 per picture and rounded; a flat picture becomes 0."""
+    """Gray levels stretched to 0..255 per picture and rounded; a flat picture becomes 0."""
     low = levels.amin(dim=(1, 2, 3), keepdim=True)
     span = levels.amax(dim=(1, 2, 3), keepdim=True) - low
     return half_up((levels - low) / span.clamp_min(1) * 255)

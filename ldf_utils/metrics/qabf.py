@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ def edge_preservation(
     the source's gradient. 0 to 0.987; higher counts as better; symmetric in the sources.
 
     Disagreement: where two gradients are equal, all known code puts the gradient itself in the
-    place of the ratio. On grey levels 0..255 that passes for 1 and changes nothing; on [0, 1]
+    place of the ratio. On gray levels 0..255 that passes for 1 and changes nothing; on [0, 1]
     floats (``"matlab-uint8"``) it is near 0 and depends on how equal rounding leaves the two, so
     published values are met to 1e-4 in the median and 3e-3 at worst. Zeros outside the picture make
     its frame an edge of the sources and of the fused picture alike, as in published code.
@@ -62,7 +63,7 @@ def edge_preservation(
         triple = triple / 255
     elif rounded:
         triple = triple.float()  # steps between whole levels are whole: nothing is lost
-    kept = total = 0
+    kept = total = triple.new_zeros(len(triple), dtype=torch.float64)
     for strip in strips(F.pad(triple, (1, 1, 1, 1)), 3):
         strength, angle = _edges(strip)
         own, source = strength[:, :1], strength[:, 1:]
@@ -86,12 +87,28 @@ def _mirrored_edges(padded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return magnitude(right, down), angle
 
 
+def _artifacts(
+    triple: list[torch.Tensor], weigh: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """The share of what weighted edges of the sources hold that the fused picture invents."""
+    stacked = torch.cat(triple, dim=1)
+    artifacts = total = stacked.new_zeros(len(stacked))
+    for strip in strips(F.pad(stacked, (1, 1, 1, 1), mode="reflect"), 3):
+        slope, angle = _mirrored_edges(strip)
+        own, source = slope[:, :1], slope[:, 1:]
+        invented = (own > source).all(dim=1, keepdim=True)
+        stronger = torch.maximum(source, own)
+        ratio = torch.minimum(source, own) / stronger.masked_fill(stronger == 0, 1)
+        agreement = ((angle[:, 1:] - angle[:, :1]).abs() - math.pi / 2).abs() * (2 / math.pi)
+        quality = (_sigmoid(ratio, 0.9999, 19, 0.5) * _sigmoid(agreement, 0.9995, 22, 0.5)).sqrt()
+        weight = weigh(source)
+        artifacts = artifacts + (invented * (1 - quality) * weight).sum(dim=(1, 2, 3))
+        total = total + weight.sum(dim=(1, 2, 3))
+    return artifacts / total
+
+
 def fusion_artifacts(
-    fused: torch.Tensor,
-    infrared: torch.Tensor,
-    visible: torch.Tensor,
-    *,
-    convention: Convention = "standard",
+    fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
 ) -> torch.Tensor:
     """Nabf, the share of edge information that fusion invents.
 
@@ -103,31 +120,47 @@ def fusion_artifacts(
 
     Disagreement: this is the form modified by Kumar, in which preserved, lost and invented
     information add up to 1; that of Petrovic counts each invented edge for both sources and is
-    about twice as large. Some ports give the weak gradients the weight 0 in place of 0.001.
+    about twice as large. Some ports give the weak gradients the weight 0 in place of 0.001. Many
+    tables hold `fusion_artifacts_unweighted` in its place, 10 to 3,000 times as large.
 
     Args:
         fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
         infrared: the same.
         visible: the same.
-        convention: the same value in all.
 
     Returns:
         ``(B,)`` float64.
 
     Source: Shreyamsha Kumar, DOI 10.1007/s11760-012-0361-x.
     """
-    check_convention(convention)
-    triple = torch.cat(gray_levels(fused, infrared, visible), dim=1)
-    artifacts = total = 0
-    for strip in strips(F.pad(triple, (1, 1, 1, 1), mode="reflect"), 3):
-        slope, angle = _mirrored_edges(strip)
-        own, source = slope[:, :1], slope[:, 1:]
-        invented = (own > source).all(dim=1, keepdim=True)
-        stronger = torch.maximum(source, own)
-        ratio = torch.minimum(source, own) / stronger.masked_fill(stronger == 0, 1)
-        agreement = ((angle[:, 1:] - angle[:, :1]).abs() - math.pi / 2).abs() * (2 / math.pi)
-        quality = (_sigmoid(ratio, 0.9999, 19, 0.5) * _sigmoid(agreement, 0.9995, 22, 0.5)).sqrt()
-        weight = torch.where(source >= 2, source**1.5, 0.001)
-        artifacts = artifacts + (invented * (1 - quality) * weight).sum(dim=(1, 2, 3))
-        total = total + weight.sum(dim=(1, 2, 3))
-    return artifacts / total
+    return _artifacts(
+        gray_levels(fused, infrared, visible),
+        lambda slope: torch.where(slope >= 2, slope**1.5, 0.001),
+    )
+
+
+def fusion_artifacts_unweighted(
+    fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
+) -> torch.Tensor:
+    """Nabf_unweighted, `fusion_artifacts` as tables have it: every place of a source counts alike.
+
+    The weights of Nabf are meant for gray levels 0..255. The code that many tables were made with
+    runs on pictures in [0, 1], where no gradient reaches 2 levels a pixel, so that each weight is
+    0.001 and drops out: the value is the mean of ``1 - Q`` where the fused gradient passes those of
+    both sources. 0 to 1; lower counts as better; symmetric in the sources.
+
+    Two gradients that are equal but for the rounding of floating point pass each other or do not
+    by chance there, and so they do here: published values are met to 3e-5 (0.002 on whole levels).
+
+    Args:
+        fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
+        infrared: the same.
+        visible: the same.
+
+    Returns:
+        ``(B,)`` float64.
+
+    Source: Shreyamsha Kumar, DOI 10.1007/s11760-012-0361-x, run on [0, 1].
+    """
+    triple = [levels / 255 for levels in gray_levels(fused, infrared, visible)]
+    return _artifacts(triple, torch.ones_like)

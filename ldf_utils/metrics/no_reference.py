@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ldf_utils.metrics.filters import magnitude, sobel
-from ldf_utils.metrics.histograms import entropy_of_counts, histogram
+from ldf_utils.metrics.histograms import LEVELS, entropy_of_counts, histogram
 from ldf_utils.metrics.levels import Convention, check_convention, gray_levels, half_up
 
 
@@ -20,29 +20,48 @@ def entropy(
     infrared: torch.Tensor | None = None,
     visible: torch.Tensor | None = None,
     *,
-    convention: Convention = "standard",
+    rounded: bool = True,
 ) -> torch.Tensor:
-    """EN, the entropy of the grey levels: ``-sum p log2 p`` over 256 bins, one per level.
+    """EN, the entropy of the gray levels: ``-sum p log2 p`` over 256 bins, one per level.
 
     0 bits (one level) to 8 bits (all levels equally often); higher counts as better. Invariant
     to any one-to-one relabelling of the levels and to moving pixels about, so it rewards a
     histogram and not a picture. Implementations agree on it; results saved after a min-max
     stretch are a different picture.
 
+    With ``rounded=False`` it is the entropy of patches, by which the entropy filter of LDFusion
+    (arXiv:2402.16267) decides: values in [0, 1] fall into 256 equal bins, those outside into the
+    nearest, and all channels of an element share one histogram. For the levels of an 8-bit file
+    both are the same.
+
     Args:
-        fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
+        fused: ``(B, 1, H, W)``, uint8 or in [0, 1]; with ``rounded=False`` floating point of any
+            shape ``(B, ...)``.
         infrared: not used.
         visible: not used.
-        convention: the same value in all.
+        rounded: whether float pictures are rounded to the levels that a file of them would hold.
 
     Returns:
-        ``(B,)`` float64 in bits.
+        ``(B,)`` in bits, float64; with ``rounded=False`` float32.
+
+    Raises:
+        ValueError: as `gray_levels`; with ``rounded=False`` for a NaN.
 
     Source: Roberts, van Aardt and Ahmed, DOI 10.1117/1.2945910.
+
+    Example:
+        >>> entropy(torch.tensor([[[[0, 0, 255, 255]]]], dtype=torch.uint8))
+        tensor([1.], dtype=torch.float64)
     """
-    check_convention(convention)
-    (levels,) = gray_levels(fused, smallest=1)
-    return entropy_of_counts(histogram(levels))
+    if rounded:
+        (levels,) = gray_levels(fused, smallest=1)
+        return entropy_of_counts(histogram(levels))
+    values = fused.detach().flatten(1)
+    if values.isnan().any():
+        raise ValueError("the entropy of a patch with NaN in it is not defined; check the images")
+    # The clamp comes first: a large float has no defined integer.
+    levels = (values.clamp(0, 1) * LEVELS).int().clamp_(max=LEVELS - 1)
+    return entropy_of_counts(histogram(levels).float())
 
 
 def standard_deviation(
@@ -53,7 +72,7 @@ def standard_deviation(
     convention: Convention = "standard",
     rounded: bool = True,
 ) -> torch.Tensor:
-    """SD, the standard deviation of the grey levels, ``sqrt(mean((F - mean F)^2))``.
+    """SD, the standard deviation of the gray levels, ``sqrt(mean((F - mean F)^2))``.
 
     0 to 127.5 levels; higher counts as better. The mean is over all H W pixels (not H W - 1).
 
@@ -69,7 +88,7 @@ def standard_deviation(
         rounded: see `gray_levels`.
 
     Returns:
-        ``(B,)`` float64 in grey levels.
+        ``(B,)`` float64 in gray levels.
 
     Source: Rao, DOI 10.1088/0957-0233/8/4/002.
     """
@@ -89,7 +108,7 @@ def spatial_frequency(
     convention: Convention = "standard",
     rounded: bool = True,
 ) -> torch.Tensor:
-    """SF, the root mean square step between neighbours, ``sqrt(RF^2 + CF^2)``.
+    """SF, the root mean square step between neighbors, ``sqrt(RF^2 + CF^2)``.
 
     RF^2 is the mean square of the steps along rows, CF^2 along columns, each over its own number
     of steps. 0 to 360.6 levels; higher counts as better. Blind to a turn by 90 degrees, a mirror
@@ -106,7 +125,7 @@ def spatial_frequency(
         rounded: see `gray_levels`.
 
     Returns:
-        ``(B,)`` float64 in grey levels.
+        ``(B,)`` float64 in gray levels.
 
     Source: Eskicioglu and Fisher, DOI 10.1109/26.477498.
     """
@@ -146,7 +165,7 @@ def average_gradient(
         rounded: see `gray_levels`.
 
     Returns:
-        ``(B,)`` float64 in grey levels per pixel.
+        ``(B,)`` float64 in gray levels per pixel.
 
     Source: Cui, Feng, Xu, Li and Chen, DOI 10.1016/j.optcom.2014.12.032.
     """
@@ -163,7 +182,6 @@ def edge_intensity(
     infrared: torch.Tensor | None = None,
     visible: torch.Tensor | None = None,
     *,
-    convention: Convention = "standard",
     rounded: bool = True,
 ) -> torch.Tensor:
     """EI, the mean magnitude of the Sobel gradient, ``mean(sqrt(Sx^2 + Sy^2))``.
@@ -176,14 +194,12 @@ def edge_intensity(
         fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
         infrared: not used.
         visible: not used.
-        convention: the same value in all.
         rounded: see `gray_levels`.
 
     Returns:
-        ``(B,)`` float64 in grey levels (eight times a slope per pixel).
+        ``(B,)`` float64 in gray levels (eight times a slope per pixel).
 
     Source: as in VIFB, Zhang, Ye and Xiao, DOI 10.1109/CVPRW50498.2020.00060.
     """
-    check_convention(convention)
     (levels,) = gray_levels(fused, rounded=rounded)
     return magnitude(*sobel(F.pad(levels, (1, 1, 1, 1), mode="replicate"))).mean(dim=(1, 2, 3))

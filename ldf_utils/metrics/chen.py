@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ldf_utils.metrics.filters import gaussian, magnitude, separable, sobel
-from ldf_utils.metrics.levels import Convention, check_convention, gray_levels, stretched
+from ldf_utils.metrics.levels import gray_levels, stretched
 
 _QCV_BLOCK = 16
 
@@ -49,8 +49,6 @@ def chen_blum(
     fused: torch.Tensor,
     infrared: torch.Tensor,
     visible: torch.Tensor,
-    *,
-    convention: Convention = "standard",
 ) -> torch.Tensor:
     """Qcb, how much of the visible local contrast of the sources is in the fused picture.
 
@@ -67,14 +65,12 @@ def chen_blum(
         fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
         infrared: the same.
         visible: the same.
-        convention: the same value in all.
 
     Returns:
         ``(B,)`` float64.
 
     Source: Chen and Blum, DOI 10.1016/j.imavis.2007.12.002.
     """
-    check_convention(convention)
     fused, *sources = (
         _masked_contrast(stretched(levels)) for levels in gray_levels(fused, infrared, visible)
     )
@@ -100,8 +96,6 @@ def chen_varshney(
     fused: torch.Tensor,
     infrared: torch.Tensor,
     visible: torch.Tensor,
-    *,
-    convention: Convention = "standard",
 ) -> torch.Tensor:
     """Qcv, the visible difference to the sources, where they have edges.
 
@@ -118,18 +112,16 @@ def chen_varshney(
         fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
         infrared: the same.
         visible: the same.
-        convention: the same value in all.
 
     Returns:
         ``(B,)`` float64 in squared levels. Sources without any edge: 0.
 
     Source: Chen and Varshney, DOI 10.1016/j.inffus.2005.10.001.
     """
-    check_convention(convention)
     fused, *sources = (stretched(levels) for levels in gray_levels(fused, infrared, visible))
     radius = 0.144 * _radius(fused, 8)
     sensitivity = 2.6 * (0.0192 + radius) * torch.exp(-(radius**1.1))
-    difference = total = 0
+    difference = total = fused.new_zeros(len(fused))
     for source in sources:
         weight = _block_means(magnitude(*sobel(F.pad(source, (1, 1, 1, 1)))) ** 5)
         seen = _block_means(_filter_frequencies(source - fused, sensitivity).square())

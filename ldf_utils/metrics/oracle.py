@@ -9,12 +9,14 @@ credit: detail that the oracle has not, be it noise, gives none.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 
 from ldf_utils.metrics.filters import gaussian, separable
 from ldf_utils.metrics.levels import gray_levels
-from ldf_utils.metrics.structure import structural_similarity
+from ldf_utils.metrics.ssim import structural_similarity
 
 WARM_SMALLEST = 30  # pixels of a warm object that counts
 _RING = 6  # width of the surroundings of an object in pixels
@@ -72,36 +74,21 @@ def ssim_to_oracle(
     return structural_similarity(fused, oracle, oracle) / 2
 
 
-def _largest_of_run(number: torch.Tensor, hot: torch.Tensor, dim: int) -> torch.Tensor:
-    """Give each hot pixel the largest number of its unbroken run of hot ones along a dimension."""
-    for _ in range(2):  # once in each direction
-        number, hot = number.flip(dim), hot.flip(dim)
-        run = (~hot).cumsum(dim) * (number.numel() + 1)  # above all that was before the run
-        number = ((number + run).cummax(dim).values - run) * hot
-    return number
-
-
 def warm_objects(salient: torch.Tensor) -> list[torch.Tensor]:
-    """The warm objects of one scene: connected places where the salient map passes one half.
+    """Find the warm objects of one scene: connected places where the salient map passes one half.
 
     Args:
         salient: ``(1, H, W)``, uint8 or in [0, 1].
 
     Returns:
-        A mask ``(1, H, W)`` bool for each object of at least `WARM_SMALLEST` pixels; neighbours
+        A mask ``(1, H, W)`` bool for each object of at least `WARM_SMALLEST` pixels; neighbors
         along an edge or a corner belong together, so objects that touch are one.
     """
-    hot = gray_levels(salient[None])[0] > 127.5
-    # Each pixel starts with a number of its own and takes the largest one that reaches it.
-    number = torch.arange(1, hot.numel() + 1, dtype=torch.float64, device=hot.device).view_as(hot)
-    number, before = number * hot, None
-    while before is None or not torch.equal(number, before):
-        before = number
-        for dim in (-2, -1):
-            number = _largest_of_run(number, hot, dim)
-        number = F.max_pool2d(number, 3, 1, 1) * hot
-    found, sizes = number[hot].unique(return_counts=True)
-    return [number[0] == one for one in found[sizes >= WARM_SMALLEST]]
+    hot = gray_levels(salient[None])[0][0] > 127.5
+    found, count = ndimage.label(hot[0].cpu().numpy(), structure=np.ones((3, 3)))
+    numbers = torch.from_numpy(found).to(hot.device)[None]
+    masks = (numbers == number for number in range(1, count + 1))
+    return [mask for mask in masks if mask.sum() >= WARM_SMALLEST]
 
 
 def _surroundings(mask: torch.Tensor) -> tuple[slice, ...]:

@@ -1,4 +1,4 @@
-"""Scores against the truth: values by hand, bounds, what gives no credit, other witnesses."""
+"""Scores against the truth: values by hand, bounds, what gives no credit, other referencees."""
 
 import math
 
@@ -11,7 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from experiments.embedded_clip.degradations import degrade
 from ldf_utils import metrics
 from ldf_utils.data import scenes
-from ldf_utils.metrics import METRICS, TRUTH, judge
+from ldf_utils.metrics import METRICS, TRUTH, measure_against_oracle
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def half_contrast(picture):
 
 
 def test_the_oracle_is_perfect(world):
-    found = judge(world["oracle"], world["oracle"], world["salient"])
+    found = measure_against_oracle(world["oracle"], world["oracle"], world["salient"])
     assert list(found) == list(TRUTH)
     assert found["PSNR_oracle"].isinf().all()
     for name in ("SSIM_oracle", "Warm_shown", "Texture_kept"):
@@ -38,7 +38,7 @@ def test_the_oracle_is_perfect(world):
 
 def test_psnr_and_ssim_agree_with_scikit_image(world):
     fused = world["infrared"]
-    found = judge(fused, world["oracle"], world["salient"])
+    found = measure_against_oracle(fused, world["oracle"], world["salient"])
     for b in range(4):
         one, truth = fused[b, 0].numpy(), world["oracle"][b, 0].numpy()
         assert found["PSNR_oracle"][b].item() == pytest.approx(
@@ -53,7 +53,7 @@ def test_warm_objects_are_those_that_scipy_finds(world):
     for salient in world["salient"]:
         numbered, count = ndimage.label(salient[0].numpy() > 127.5, structure=np.ones((3, 3)))
         sizes = ndimage.sum_labels(np.ones_like(numbered), numbered, range(1, count + 1))
-        expected = sorted(size for size in sizes if size >= metrics.reference.WARM_SMALLEST)
+        expected = sorted(size for size in sizes if size >= metrics.oracle.WARM_SMALLEST)
         found = metrics.warm_objects(salient)
         assert sorted(mask.sum().item() for mask in found) == expected
         together = sum(mask.int() for mask in found) if found else torch.zeros(1)
@@ -132,8 +132,8 @@ def test_what_fools_other_metrics_gets_no_credit(world, generator):
 def test_a_degraded_oracle_is_worse(kind, world, generator):
     truth, salient = world["oracle"], world["salient"]
     spoiled = degrade(truth.float() / 255, kind, generator)
-    found = judge(spoiled, truth, salient)
-    slightly = judge(0.9 * truth.float() / 255 + 0.1 * spoiled, truth, salient)
+    found = measure_against_oracle(spoiled, truth, salient)
+    slightly = measure_against_oracle(0.9 * truth.float() / 255 + 0.1 * spoiled, truth, salient)
     for name in ("PSNR_oracle", "SSIM_oracle"):
         assert (found[name] < slightly[name]).all()
     assert (found["Texture_kept"] < slightly["Texture_kept"]).all()
@@ -142,7 +142,7 @@ def test_a_degraded_oracle_is_worse(kind, world, generator):
 def test_range_and_direction(world, generator):
     noise = torch.rand(world["oracle"].shape, generator=generator)
     for fused in (noise, world["infrared"], half_contrast(world["oracle"]).float()):
-        found = judge(fused, world["oracle"], world["salient"])
+        found = measure_against_oracle(fused, world["oracle"], world["salient"])
         assert all(value.dtype == torch.float64 and value.shape == (4,) for value in found.values())
         assert (found["PSNR_oracle"] > 0).all()
         assert (found["SSIM_oracle"].abs() <= 1).all()
@@ -153,20 +153,22 @@ def test_range_and_direction(world, generator):
 
 
 def test_batch_is_the_same_as_one_by_one(world):
-    together = judge(world["infrared"], world["oracle"], world["salient"])
+    together = measure_against_oracle(world["infrared"], world["oracle"], world["salient"])
     for b in range(4):
-        one = judge(*(world[name][b : b + 1] for name in ("infrared", "oracle", "salient")))
+        one = measure_against_oracle(
+            *(world[name][b : b + 1] for name in ("infrared", "oracle", "salient"))
+        )
         for name, value in one.items():
             torch.testing.assert_close(value[0], together[name][b], equal_nan=True)
 
 
 def test_names_and_shapes_are_checked(world):
     truth, salient = world["oracle"], world["salient"]
-    assert list(judge(truth, truth, salient, ["Warm_shown"])) == ["Warm_shown"]
+    assert list(measure_against_oracle(truth, truth, salient, ["Warm_shown"])) == ["Warm_shown"]
     with pytest.raises(ValueError, match="unknown score VIF; known are PSNR_oracle"):
-        judge(truth, truth, salient, ["VIF"])
+        measure_against_oracle(truth, truth, salient, ["VIF"])
     with pytest.raises(ValueError, match="one shape"):
-        judge(truth[..., :-4], truth, salient)
+        measure_against_oracle(truth[..., :-4], truth, salient)
     with pytest.raises(ValueError, match="at least 13 x 13"):
         metrics.texture_kept(*(image[..., :8, :8] for image in (truth, truth, salient)))
 

@@ -1,8 +1,9 @@
-"""How fast the metrics are: ``python -m ldf_utils.metrics --benchmark``."""
+"""How fast the metrics are: ``python -m experiments.metrics_speed``."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import sys
 import time
@@ -161,14 +162,14 @@ def benchmark(height: int = HEIGHT, width: int = WIDTH, repeats: int = 5) -> Non
     torch.set_num_threads(1)
     triple = example(height, width)
     print(f"One pair of {height} x {width} pixels, one core, the best of {repeats} run(s).\n")
-    print(f"{'metric':<14}{'ms':>9}{'direct, ms':>13}{'ratio':>8}{'difference':>13}")
+    print(f"{'metric':<17}{'ms':>9}{'direct, ms':>13}{'ratio':>8}{'difference':>13}")
     ours = theirs = 0.0
     for name, metric in METRICS.items():
-        needed = _seconds(lambda metric=metric: metric.function(*triple), repeats)
-        line = f"{name:<14}{needed * 1e3:>9.1f}"
+        needed = _seconds(functools.partial(metric.function, *triple), repeats)
+        line = f"{name:<17}{needed * 1e3:>9.1f}"
         if name in DIRECT:
             direct = DIRECT[name]
-            slow = _seconds(lambda direct=direct: direct(*triple), max(1, repeats // 3))
+            slow = _seconds(functools.partial(direct, *triple), max(1, repeats // 3))
             difference = abs(direct(*triple) - metric.function(*triple).item())
             line += f"{slow * 1e3:>13.1f}{slow / needed:>8.1f}{difference:>13.1e}"
             ours, theirs = ours + needed, theirs + slow
@@ -186,12 +187,12 @@ def benchmark(height: int = HEIGHT, width: int = WIDTH, repeats: int = 5) -> Non
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line: the benchmark, or the list of metrics."""
+    """Command line: the benchmark, or with ``--list`` the metrics with their definitions."""
     parser = argparse.ArgumentParser(
-        prog="python -m ldf_utils.metrics",
-        description="Lists the metrics with their definitions; with --benchmark, their speed.",
+        prog="python -m experiments.metrics_speed",
+        description="Measures the time of each metric, and of direct implementations beside it.",
     )
-    parser.add_argument("--benchmark", action="store_true", help="measure the time of each metric")
+    parser.add_argument("--list", action="store_true", help="only list the metrics, defined")
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -206,16 +207,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--repeats", type=int, default=5, help="runs of each (default: 5)")
     arguments = parser.parse_args(argv)
-    if not arguments.benchmark:
+    if arguments.list:
         for metric in METRICS.values():
-            print(f"{metric.header:<18} {metric.definition} ({metric.source})")
+            print(f"{metric.header:<20} {metric.definition} ({metric.source})")
         return 0
     quick = (HEIGHT // 3, WIDTH // 3)
-    size = arguments.size or (quick if arguments.quick else (HEIGHT, WIDTH))
+    height, width = arguments.size or (quick if arguments.quick else (HEIGHT, WIDTH))
     smallest = max(metric.smallest for metric in METRICS.values())
-    if min(size) < smallest or arguments.repeats < 1:
+    if min(height, width) < smallest or arguments.repeats < 1:
         parser.error(f"a size from {smallest} x {smallest} and at least one run are needed")
-    benchmark(*size, arguments.repeats)
+    benchmark(height, width, arguments.repeats)
     return 0
 
 
