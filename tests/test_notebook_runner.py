@@ -1,19 +1,24 @@
-"""The notebook runner on small notebooks: success, failing cell, dead kernel, time-out, pages."""
+"""The notebook runner on small notebooks: success, failing cell, dead kernel, time-out, refresh."""
 
 import html
 import io
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from ldf_utils.notebook.run_record import read_metrics
-from tools import cells, notebooks, pages
-from tools.notebooks import NotebookError, Progress, run_notebook
+from ldf_utils.notebook.run_record import read_metrics, update_metrics
+from tools import cells, notebooks, runner
+from tools.notebook_files import NotebookError, code_cells, heading_above, read_notebook
+from tools.progress import Progress, tree_memory
+from tools.runner import run_notebook
 
 # A PNG of one pixel with alt text, as ldf_utils.notebook.figures gives it, without loading torch.
 FIGURE = """\
@@ -68,8 +73,8 @@ def test_a_good_notebook(tmp_path, progress, log):
     assert (run_dir / "made.txt").read_text() == str(run_dir), "outputs land in the run folder"
     assert dict(os.environ) == before, "the environment is as it was"
 
-    executed = nbformat.read(run_dir / source.name, as_version=4)
-    code = notebooks.code_cells(executed)
+    executed = read_notebook(run_dir / source.name)
+    code = code_cells(executed)
     assert [cell.execution_count for cell in code] == [1, 2, 3, 4, 5]
     assert code[-1].outputs[0].data["text/plain"] == "3"
     assert code[3].outputs == [], "a widget leaves nothing in the file"
@@ -90,8 +95,8 @@ def test_parameters_reach_the_notebook(tmp_path, progress):
     outcome = run_notebook(
         source, tmp_path / "o.ipynb", tmp_path, parameters={"size": 21}, progress=progress
     )
-    executed = nbformat.read(tmp_path / "o.ipynb", as_version=4)
-    assert notebooks.code_cells(executed)[-1].outputs[0].text == "42\n"
+    executed = read_notebook(tmp_path / "o.ipynb")
+    assert code_cells(executed)[-1].outputs[0].text == "42\n"
     assert outcome.cells == outcome.cells_run == 3
 
 
@@ -118,7 +123,7 @@ def test_a_failing_cell_is_named_and_the_rest_is_kept(tmp_path, progress, log):
     for part in ("cell 3 of 4", "'The middle'", "'total = 1'", "ZeroDivisionError: division by"):
         assert part in outcome.error
     assert "01_bad: cell 3 of 4" in log.getvalue()
-    code = notebooks.code_cells(nbformat.read(run_dir / source.name, as_version=4))
+    code = code_cells(read_notebook(run_dir / source.name))
     assert code[1].outputs[0].text == "before\n"
     assert code[2].outputs[0].ename == "ZeroDivisionError"
     assert code[3].outputs == []
@@ -130,7 +135,7 @@ def test_a_dead_kernel_is_a_failure_with_its_place(tmp_path, progress):
     outcome = run_notebook(source, run_dir / source.name, run_dir, progress=progress)
     assert outcome.status == "failed" and outcome.cells_run == 2
     assert "cell 3 of 3" in outcome.error and "DeadKernelError" in outcome.error
-    code = notebooks.code_cells(nbformat.read(run_dir / source.name, as_version=4))
+    code = code_cells(read_notebook(run_dir / source.name))
     assert code[1].outputs[0].text == "before\n"
     assert code[2].outputs[0].ename == "DeadKernelError", "the page shows where it ended"
 
@@ -145,7 +150,7 @@ def test_a_cell_that_takes_too_long_is_a_failure(tmp_path, progress):
 
 
 def test_old_numbers_of_a_notebook_do_not_survive_a_failure(tmp_path, progress):
-    notebooks.update_metrics(tmp_path, "01_bad", metrics={"EN": 7.0}, error="old")
+    update_metrics(tmp_path, "01_bad", metrics={"EN": 7.0}, error="old")
     source = write(tmp_path / "in", "01_bad", "1 / 0")
     run_notebook(source, tmp_path / source.name, tmp_path, progress=progress)
     record = read_metrics(tmp_path)["01_bad"]
@@ -175,45 +180,11 @@ def test_the_whole_run_goes_on_after_a_failure_and_exits_with_1(tmp_path, capsys
         assert part in index
     assert 'src="fused/set/a.png"' in index
     assert (run / "figures" / "01_good-1.png").is_file()
-    assert "A &quot;black&quot; &lt;pixel&gt;" in index, "alt text in the gallery"
+    assert 'A "black" <pixel>' in html.unescape(index), "alt text in the gallery"
     assert {name: record["status"] for name, record in read_metrics(run).items()} == {
         "00_bad": "failed",
         "01_good": "done",
     }
-
-
-def test_pages_keep_alt_text_and_equations_and_need_no_network(tmp_path, progress):
-    source = write(tmp_path, "00_good", FIGURE)
-    run_notebook(source, tmp_path / "run" / source.name, tmp_path / "run", progress=progress)
-    page = pages.write_page(tmp_path / "run" / source.name, ["00_good", "01_next"])
-    text = page.read_text()
-    assert re.search(r"""<img [^>]*alt=(['"])A "black" <pixel>\1""", html.unescape(text))
-    assert text.count("<math ") == 2 and "\\frac" not in text
-    assert "<script" not in text
-    assert not re.search(r"(src|href)=\"?(https?:)?//", text), "something would be fetched"
-    assert 'href="01_next.html"' in text and 'href="index.html"' in text
-
-
-@pytest.mark.parametrize(
-    "tex",
-    [
-        r"\tilde{V}_f",
-        r"\Delta \tilde V_{vs} = \tilde V_f - \tilde V_{vs}",
-        r"\mathcal{L}_{\text{dir}} = \tfrac{1}{2}\left[1 - \cos(a, b)\right]",
-        r"\begin{aligned} a &= b \\ c &= d \end{aligned}",
-        r"\sum_{i=1}^{n} \lVert x_i \rVert^2 \in [0, 1]",
-    ],
-)
-def test_equations_become_mathml(tex):
-    assert pages.to_mathml(tex, "inline").startswith("<math ")
-
-
-def test_an_equation_that_cannot_be_converted_is_shown_as_tex(monkeypatch):
-    def broken(*_, **__):
-        raise IndexError
-
-    monkeypatch.setattr(pages.latex2mathml.converter, "convert", broken)
-    assert pages.to_mathml("a < b", "inline") == "<code>a &lt; b</code>"
 
 
 def test_refresh_replaces_only_what_ran(tmp_path, progress, monkeypatch):
@@ -225,7 +196,7 @@ def test_refresh_replaces_only_what_ran(tmp_path, progress, monkeypatch):
     assert [outcome.status for outcome in outcomes] == ["done", "failed"]
     assert bad.read_bytes() == untouched
     assert (tmp_path / "run" / "01_bad.ipynb").is_file(), "the attempt is kept elsewhere"
-    code = notebooks.code_cells(nbformat.read(good, as_version=4))
+    code = code_cells(read_notebook(good))
     assert code[-1].outputs[0].text == "None\n", "no real pictures in committed notebooks"
     assert "injected" not in good.read_text()
 
@@ -234,7 +205,7 @@ def test_an_interrupt_ends_the_run_and_keeps_the_pages(tmp_path, monkeypatch, pr
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(notebooks.papermill, "execute_notebook", interrupted)
+    monkeypatch.setattr(runner.papermill, "execute_notebook", interrupted)
     sources = [write(tmp_path / "in", name, "1") for name in ("00_a", "01_b")]
     outcomes = notebooks.tutorial(sources, tmp_path / "run", progress=progress)
     assert [outcome.status for outcome in outcomes] == ["interrupted"]
@@ -259,7 +230,7 @@ def test_an_earlier_run_moves_aside_and_a_foreign_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tutorial", "--notebooks", "{tmp}/empty"], "no notebook in it"),
+        (["tutorial", "--notebooks", "{tmp}/empty"], "found no notebook"),
         (["tutorial", "--notebooks", "{tmp}/in", "--only", "07"], r"no notebook starts with"),
     ],
 )
@@ -278,8 +249,36 @@ def test_a_data_folder_that_is_not_there_is_said_before_anything_runs(
     monkeypatch.setenv("LDF_DATA_DIR", str(tmp_path / "nowhere"))
     arguments = ["tutorial", "--notebooks", str(tmp_path / "in"), "--folder", str(tmp_path / "run")]
     assert notebooks.main(arguments) == 2
-    assert "there is no such folder" in capsys.readouterr().err
+    assert "found no folder" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_processes_share_counts_once():
+    """Four processes that share a block of 200 MB use that block once."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("proportional set sizes are Linux's")
+    code = """
+import mmap, os, time
+block = mmap.mmap(-1, 200_000_000)
+block.write(bytes(200_000_000))
+for _ in range(3):
+    if not os.fork():
+        sum(block[i] for i in range(0, len(block), 4096))
+        os.write(1, b"read\\n")
+        time.sleep(60)
+        os._exit(0)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert [process.stdout.readline() for _ in range(3)] == [b"read\n"] * 3
+        tree = psutil.Process(process.pid)
+        children = tree.children()
+        resident = sum(one.memory_info().rss for one in (tree, *children))
+        used = tree_memory(tree)
+        for one in (*children, tree):
+            one.kill()
+    assert len(children) == 3 and resident > 800e6
+    assert 200e6 < used < 350e6
 
 
 def test_the_kernel_environment(tmp_path, monkeypatch):
@@ -288,9 +287,9 @@ def test_the_kernel_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("LDF_DATA_DIR", "data")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("LDF_CLIP", "mini")
-    with notebooks.kernel_environment(tmp_path, {"HF_HUB_OFFLINE": "1", "LDF_CLIP": None}):
+    with runner.kernel_environment(tmp_path, {"HF_HUB_OFFLINE": "1", "LDF_CLIP": None}):
         assert os.environ["LDF_DATA_DIR"] == str(tmp_path / "data"), "it holds in another folder"
-        assert os.environ["OMP_NUM_THREADS"] == str(notebooks.thread_count())
+        assert os.environ["OMP_NUM_THREADS"] == str(runner.thread_count())
         assert os.environ["HF_HUB_OFFLINE"] == "1"
         assert "LDF_CLIP" not in os.environ
     assert os.environ["LDF_DATA_DIR"] == "data" and os.environ["LDF_CLIP"] == "mini"
@@ -299,7 +298,7 @@ def test_the_kernel_environment(tmp_path, monkeypatch):
 
 def test_the_number_of_threads_that_the_user_set_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    with notebooks.kernel_environment(tmp_path, {}):
+    with runner.kernel_environment(tmp_path, {}):
         assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "3"
 
 
@@ -317,7 +316,7 @@ def test_progress_renews_a_line_on_a_terminal_and_adds_lines_to_a_log(monkeypatc
         progress.end()
         assert ("\r" in stream.getvalue()) == carriage_returns
         assert "cell 1/2  Idea" in stream.getvalue()
-        assert ("still at cell 1/2" in stream.getvalue()) == (not carriage_returns)
+        assert ("still in cell 1/2" in stream.getvalue()) == (not carriage_returns)
 
 
 def test_the_place_of_a_cell_is_the_nearest_heading():
@@ -330,8 +329,8 @@ def test_the_place_of_a_cell_is_the_nearest_heading():
             second,
         ]
     )
-    assert notebooks.place(notebook, first) == "a = 1"
-    assert notebooks.place(notebook, second) == "Two"
+    assert heading_above(notebook, first) == "a = 1"
+    assert heading_above(notebook, second) == "Two"
 
 
 # ------------------------------------------------------------------ generated cells
@@ -344,7 +343,7 @@ def test_generated_cells_are_written_once_and_checked(tmp_path, capsys):
     assert "0 cells tagged 'badges'" in capsys.readouterr().err
     assert cells.main(arguments) == 0
     assert cells.main([*arguments, "--check"]) == 0
-    notebook = nbformat.read(tmp_path / "00_a.ipynb", as_version=4)
+    notebook = read_notebook(tmp_path / "00_a.ipynb")
     tags = [cell.metadata.get("tags", [""])[0] for cell in notebook.cells]
     assert tags[:4] == ["", "badges", "setup", "parameters"]
     unchanged = (tmp_path / "00_a.ipynb").read_bytes()
@@ -352,7 +351,7 @@ def test_generated_cells_are_written_once_and_checked(tmp_path, capsys):
     assert (tmp_path / "00_a.ipynb").read_bytes() == unchanged
 
 
-def test_a_changed_address_is_found_and_mended(tmp_path, monkeypatch, capsys):
+def test_a_changed_address_is_found_and_corrected(tmp_path, monkeypatch, capsys):
     write(tmp_path, "00_a", "1")
     arguments = ["--notebooks", str(tmp_path)]
     cells.main(arguments)
@@ -366,8 +365,6 @@ def test_a_changed_address_is_found_and_mended(tmp_path, monkeypatch, capsys):
 
 
 def test_the_set_up_cell_does_nothing_here(monkeypatch):
-    import subprocess
-
     def forbidden(*_, **__):
         raise AssertionError("the set-up cell started a process outside of Colab")
 
@@ -377,8 +374,6 @@ def test_the_set_up_cell_does_nothing_here(monkeypatch):
 
 def test_the_set_up_cell_installs_only_what_colab_lacks(monkeypatch, tmp_path):
     import importlib.util
-    import subprocess
-    import sys
     import types
 
     calls = []
@@ -398,5 +393,5 @@ def test_the_set_up_cell_installs_only_what_colab_lacks(monkeypatch, tmp_path):
 
 
 def test_metrics_file_is_json(tmp_path):
-    notebooks.update_metrics(tmp_path, "00_a", status="done", error=None)
+    update_metrics(tmp_path, "00_a", status="done", error=None)
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"00_a": {"status": "done"}}

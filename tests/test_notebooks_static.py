@@ -8,7 +8,14 @@ import nbformat
 import pytest
 
 from tools import cells
-from tools.notebooks import NOTEBOOKS, STAMP, code_cells, declared_parameters, sources_hash, tagged
+from tools.notebook_files import (
+    NOTEBOOKS,
+    STAMP,
+    code_cells,
+    declared_parameters,
+    sources_hash,
+    tagged,
+)
 
 NAMES = (
     "00_start_here",

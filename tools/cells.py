@@ -3,7 +3,7 @@
 Both name the published repository, whose address stands in ``pyproject.toml`` and nowhere else.
 
     python -m tools.cells           # write them into notebooks/*.ipynb
-    python -m tools.cells --check   # say which notebooks disagree; exit code 1
+    python -m tools.cells --check   # list the notebooks that disagree; exit code 1
 """
 
 from __future__ import annotations
@@ -15,8 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 
-from tools.notebooks import NOTEBOOKS, ROOT, find_notebooks, tagged, write_notebook
+from tools.notebook_files import (
+    NOTEBOOKS,
+    ROOT,
+    find_notebooks,
+    read_notebook,
+    tagged,
+    write_notebook,
+)
 
 BADGES = "badges"
 SETUP = "setup"
@@ -48,13 +56,13 @@ COLAB_LACKS = {"open_clip": "open_clip_torch", "ftfy": "ftfy", "piq": "piq", "po
 
 
 def repository() -> str:
-    """The address of the published repository, from ``[project.urls]`` of ``pyproject.toml``."""
+    """Return the address of the published repository, from ``pyproject.toml``."""
     with open(ROOT / "pyproject.toml", "rb") as file:
         return tomllib.load(file)["project"]["urls"]["Repository"].rstrip("/")
 
 
 def badges_source(name: str) -> str:
-    """The Markdown of the badges cell.
+    """Return the Markdown of the badges cell.
 
     Args:
         name: the file name of the notebook.
@@ -70,13 +78,13 @@ def badges_source(name: str) -> str:
 
 
 def setup_source() -> str:
-    """The code of the set-up cell."""
+    """Return the code of the set-up cell."""
     modules = ", ".join(f'"{module}": "{name}"' for module, name in COLAB_LACKS.items())
     return _SETUP.format(modules="{" + modules + "}", address=repository()).rstrip("\n")
 
 
-def disagreements(notebook: nbformat.NotebookNode, name: str) -> list[str]:
-    """What is wrong with the generated cells of a notebook; empty if all is well.
+def disagreements(notebook: NotebookNode, name: str) -> list[str]:
+    """List what is wrong with the generated cells of a notebook.
 
     Args:
         notebook: the notebook.
@@ -89,15 +97,17 @@ def disagreements(notebook: nbformat.NotebookNode, name: str) -> list[str]:
     ):
         cells = tagged(notebook, tag)
         if len(cells) != 1:
-            problems.append(f"{name}: {len(cells)} cells tagged {tag!r}, expected one")
+            problems.append(f"{name}: found {len(cells)} cells tagged {tag!r}, expected one")
         elif cells[0].cell_type != kind:
-            problems.append(f"{name}: the cell tagged {tag!r} is {cells[0].cell_type}, not {kind}")
+            problems.append(
+                f"{name}: the cell tagged {tag!r} is {cells[0].cell_type}, expected {kind}"
+            )
         elif cells[0].source != source:
             problems.append(f"{name}: the cell tagged {tag!r} is out of date")
     return problems
 
 
-def update(notebook: nbformat.NotebookNode, name: str) -> bool:
+def update(notebook: NotebookNode, name: str) -> bool:
     """Put the generated cells in place: badges second, set-up before the parameters.
 
     Args:
@@ -123,7 +133,7 @@ def update(notebook: nbformat.NotebookNode, name: str) -> bool:
     return True
 
 
-def _parameters_index(notebook: nbformat.NotebookNode) -> int:
+def _parameters_index(notebook: NotebookNode) -> int:
     return next(
         (i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", [])),
         min(3, len(notebook.cells)),
@@ -131,14 +141,16 @@ def _parameters_index(notebook: nbformat.NotebookNode) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; 0 if all notebooks agree (or were made to), 1 if one does not."""
+    """Run the command line; 0 if all notebooks agree (or were made to), 1 if one does not."""
     parser = argparse.ArgumentParser(prog="python -m tools.cells", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say which notebooks disagree")
+    parser.add_argument(
+        "--check", action="store_true", help="only list the notebooks that disagree"
+    )
     parser.add_argument("--notebooks", type=Path, default=NOTEBOOKS, help="folder of notebooks")
     arguments = parser.parse_args(argv)
     problems = []
     for path in find_notebooks(arguments.notebooks):
-        notebook = nbformat.read(path, as_version=4)
+        notebook = read_notebook(path)
         if arguments.check:
             problems += disagreements(notebook, path.name)
         elif update(notebook, path.name):
