@@ -1,0 +1,1 @@
+"""People: jointed bodies with clothes, hair and what they carry, as meshes for both cameras."""
