@@ -314,7 +314,7 @@ def test_the_environment_report(monkeypatch, capsys, tmp_path):
 
 def test_metadata_of_a_missing_package(monkeypatch):
     def missing(name):
-        raise exercises.importlib.metadata.PackageNotFoundError(name)
+        raise run_record.importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(
         run_record,
@@ -322,7 +322,7 @@ def test_metadata_of_a_missing_package(monkeypatch):
         SimpleNamespace(
             metadata=SimpleNamespace(
                 version=missing,
-                PackageNotFoundError=exercises.importlib.metadata.PackageNotFoundError,
+                PackageNotFoundError=run_record.importlib.metadata.PackageNotFoundError,
             )
         ),
     )

@@ -158,6 +158,11 @@ def test_sets_on_disk(tmp_path, monkeypatch, capsys):
     stamp = night.files[0][1].stat().st_mtime_ns
     again = scenes.open_sets(generated_dir=tmp_path, count=2, size=(48, 64))
     assert again["GeneratedNight"].files[0][1].stat().st_mtime_ns == stamp
+    monkeypatch.setenv("LDF_RUN_DIR", str(tmp_path / "run"))  # and not the working directory
+    monkeypatch.chdir(tmp_path)
+    assert scenes.open_sets(count=1, size=(48, 64))["GeneratedDay"].folder.is_relative_to(
+        tmp_path / "run" / "scenes"
+    )
     monkeypatch.setenv("LDF_DATA_DIR", str(night.folder.parent))
     assert scenes.open_sets()["GeneratedDay"].folder == sets["GeneratedDay"].folder
     code = scenes.main(

@@ -129,3 +129,20 @@ def write_rows(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> Pa
         writer.writeheader()
         writer.writerows(rows)
     return Path(path)
+
+
+def run_dir() -> Path:
+    """Return the folder for what a run of the tutorial leaves behind; make it if it is missing.
+
+    ``LDF_RUN_DIR`` if that is set, else ``runs/tutorial`` in the checkout around the working
+    directory, else ``runs/tutorial`` in the working directory.
+    """
+    named, here = os.environ.get("LDF_RUN_DIR"), Path.cwd()
+    if named:
+        folder = Path(named)
+    else:
+        around = (path for path in (here, *here.parents) if (path / "ldf_utils").is_dir())
+        checkout = next((path for path in around if (path / "pyproject.toml").is_file()), here)
+        folder = checkout / "runs" / "tutorial"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

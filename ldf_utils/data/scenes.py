@@ -33,7 +33,7 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ldf_utils.data.files import write_rows
+from ldf_utils.data.files import run_dir, write_rows
 from ldf_utils.data.images import luminance, write_image
 from ldf_utils.data.pairs import PairFolder, find_sets
 
@@ -1276,7 +1276,7 @@ GENERATED = {  # the sets that stand in where no folder of real ones is named: n
 def open_sets(
     data_dir: str | os.PathLike | None = None,
     *,
-    generated_dir: str | os.PathLike = "runs/scenes",
+    generated_dir: str | os.PathLike | None = None,
     count: int = 12,
     size: tuple[int, int] = (240, 320),
 ) -> dict[str, PairFolder]:
@@ -1285,7 +1285,8 @@ def open_sets(
     Args:
         data_dir: a folder of sets as in `ldf_utils.data.pairs.find_sets`; if None or empty, the
             environment variable ``LDF_DATA_DIR``; if that is unset too, generated sets.
-        generated_dir: where generated sets are kept; they are made once.
+        generated_dir: where generated sets are kept, by default ``scenes`` in the folder of the
+            run, `ldf_utils.data.files.run_dir`; they are made once.
         count: pairs of a generated set.
         size: their height and width.
 
@@ -1300,7 +1301,7 @@ def open_sets(
         return find_sets(data_dir)
     sets = {}
     for name, (seed, time) in GENERATED.items():
-        folder = Path(generated_dir) / f"{count}x{size[0]}x{size[1]}" / name
+        folder = Path(generated_dir or run_dir() / "scenes") / f"{count}x{size[0]}x{size[1]}" / name
         done = (folder / "captions.csv").is_file()
         sets[name] = PairFolder(folder) if done else write_set(folder, count, size, seed, time=time)
     return sets

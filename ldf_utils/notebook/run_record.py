@@ -15,33 +15,13 @@ from typing import Any
 
 import torch
 
-from ldf_utils.data.files import write_json
+from ldf_utils.data.files import run_dir, write_json
 from ldf_utils.notebook.exercises import _written
 
 METRICS_FILE = "metrics.json"
 
 
 # ------------------------------------------------- what a notebook says of itself
-
-
-def run_dir() -> Path:
-    """The folder for what a run leaves behind; it is made if it is missing.
-
-    ``LDF_RUN_DIR`` if that is set, else ``runs/tutorial`` in the checkout around the working
-    directory, else ``runs/tutorial`` in the working directory.
-    """
-    named = os.environ.get("LDF_RUN_DIR")
-    here = Path.cwd()
-    if named:
-        folder = Path(named)
-    else:
-        checkouts = [
-            p for p in (here, *here.parents) if (p / "pyproject.toml").is_file() and
-            (p / "ldf_utils").is_dir()
-        ]  # fmt: skip
-        folder = (checkouts[0] if checkouts else here) / "runs" / "tutorial"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def short_path(path: str | os.PathLike) -> str:
