@@ -14,14 +14,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from ldf_utils.data.files import atomic_path
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+from ldf_utils.data.names import IMAGE_SUFFIXES, ImageError
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: luminance from red, green and blue
-
-
-class ImageError(ValueError):
-    """A picture or a folder of pictures is not what the method needs; the text says what to do."""
 
 
 def read_image(path: str | os.PathLike) -> torch.Tensor:

@@ -1,15 +1,21 @@
-"""Pairs of images: one matching of file names for the whole package."""
+"""Pairs of pictures: one scene seen by two cameras, read by the names of `ldf_utils.data.names`.
+
+A *set* is a folder with ``ir/`` and ``vi/`` that hold files of equal stem, and any number of
+``fused_METHOD/`` folders with results.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import torch
 
-from ldf_utils.data.images import IMAGE_SUFFIXES, ImageError, luminance, read_image
+from ldf_utils.data.images import luminance, read_image
+from ldf_utils.data.names import ImageError, find_picture, match_files, match_folders, stem_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class Pair:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return tuple(self.infrared.shape[-2:])
+        height, width = self.infrared.shape[-2:]
+        return height, width
 
 
 def read_pair(infrared_path: str | os.PathLike, visible_path: str | os.PathLike) -> Pair:
@@ -59,58 +66,7 @@ def read_pair(infrared_path: str | os.PathLike, visible_path: str | os.PathLike)
             "be registered, so both need one size. Register the two pictures (or crop and resize "
             "one onto the other) first"
         )
-    return Pair(infrared_path.stem, infrared, visible, infrared_path, visible_path)
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise ImageError(f"{folder}: there is no such folder; expected one with pictures in it")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        if path.stem in found:
-            raise ImageError(
-                f"{path} and {found[path.stem]} share the stem {path.stem!r}; partners are found "
-                "by stem, so rename or remove one of them"
-            )
-        found[path.stem] = path
-    if not found:
-        raise ImageError(
-            f"{folder}: no picture in it; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
-        )
-    return found
-
-
-def match_files(
-    infrared_folder: str | os.PathLike, visible_folder: str | os.PathLike
-) -> list[tuple[str, Path, Path]]:
-    """Match the pictures of two folders by stem.
-
-    Returns:
-        ``(stem, infrared path, visible path)``, sorted by stem.
-
-    Raises:
-        ImageError: if a folder is missing or empty, two files share a stem, or a picture has no
-            partner; every one of them is named.
-    """
-    infrared, visible = _by_stem(Path(infrared_folder)), _by_stem(Path(visible_folder))
-    alone = [
-        f"{path} has no partner {stem}.* in {other}"
-        for mine, theirs, other in (
-            (infrared, visible, visible_folder),
-            (visible, infrared, infrared_folder),
-        )
-        for stem, path in mine.items()
-        if stem not in theirs
-    ]
-    if alone:
-        raise ImageError(
-            f"{len(alone)} picture(s) without a partner of the same stem:\n  "
-            + "\n  ".join(alone)
-            + "\nadd the missing pictures, or move these out of the folder"
-        )
-    return [(stem, infrared[stem], visible[stem]) for stem in sorted(infrared)]
+    return Pair(stem_of(visible_path), infrared, visible, infrared_path, visible_path)
 
 
 class PairFolder(Sequence[Pair]):
@@ -120,16 +76,29 @@ class PairFolder(Sequence[Pair]):
 
     Args:
         folder: the folder of the set.
+        on_problem: called with one sentence for each picture that is in no pair, which is left
+            out; by default such a picture is an error.
 
     Raises:
-        ImageError: as `match_files`.
+        ImageError: as `match_files`, and if no pair is left.
+
+    Example:
+        >>> pairs = PairFolder("data/TNO", on_problem=print)  # doctest: +SKIP
     """
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: str | os.PathLike, on_problem: Callable[[str], None] | None = None):
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise ImageError(f"{self.folder}: there is no such folder; expected ir/ and vi/ in it")
-        self.files = match_files(self.folder / "ir", self.folder / "vi")
+        infrared, visible = self.folder / "ir", self.folder / "vi"
+        if on_problem is None:
+            self.files = match_files(infrared, visible)
+            return
+        self.files, problems = match_folders(infrared, visible)
+        if not self.files:
+            raise ImageError(f"{self.folder}: no pair of equal stem; " + "\n  ".join(problems))
+        for problem in problems:
+            on_problem(problem)
 
     @property
     def name(self) -> str:
@@ -144,7 +113,11 @@ class PairFolder(Sequence[Pair]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Pair]: ...
+    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         _, infrared, visible = self.files[index]
@@ -163,13 +136,12 @@ class PairFolder(Sequence[Pair]):
         )
 
     def fused_path(self, method: str, stem: str) -> Path | None:
-        """The result of ``method`` for the pair ``stem``, or None where there is none."""
-        for suffix in IMAGE_SUFFIXES:
-            for ending in (suffix, suffix.upper()):
-                path = self.folder / f"fused_{method}" / f"{stem}{ending}"
-                if path.is_file():
-                    return path
-        return None
+        """Find the result of ``method`` for the pair ``stem``; None where there is none.
+
+        Raises:
+            ImageError: if two pictures share the stem, or the folder must not be read.
+        """
+        return find_picture(self.folder / f"fused_{method}", stem)
 
 
 def find_sets(data_dir: str | os.PathLike) -> dict[str, PairFolder]:

@@ -25,13 +25,8 @@ from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
-from ldf_utils.data.images import (
-    IMAGE_SUFFIXES,
-    ImageError,
-    luminance,
-    replace_luminance,
-    write_image,
-)
+from ldf_utils.data.images import luminance, replace_luminance, write_image
+from ldf_utils.data.names import IMAGE_SUFFIXES, ImageError, match_folders, stem_of
 from ldf_utils.data.pairs import Pair, read_pair
 from ldf_utils.networks.bounded import SMALLEST_SIDE
 from ldf_utils.networks.checkpoint import load_network
@@ -192,38 +187,6 @@ class FolderReport:
     problems: list[str] = field(default_factory=list)
 
 
-def _pictures(folder: Path) -> dict[str, list[Path]]:
-    groups: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            groups.setdefault(path.stem, []).append(path)
-    if not groups:
-        raise ImageError(
-            f"{folder}: no picture in it; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
-        )
-    return groups
-
-
-def _match(infrared: Path, visible: Path, problems: list[str]) -> list[tuple[str, Path, Path]]:
-    """Pairs by stem; `images.match_files` stops at the first folder that is not whole."""
-    groups, pairs = [_pictures(infrared), _pictures(visible)], []
-    for stem in sorted(groups[0].keys() | groups[1].keys()):
-        found = [group.get(stem, []) for group in groups]
-        if [len(paths) for paths in found] == [1, 1]:
-            pairs.append((stem, found[0][0], found[1][0]))
-        for paths, others, other in zip(found, found[::-1], (visible, infrared), strict=True):
-            if len(paths) > 1:
-                problems.append(
-                    f"{' and '.join(map(str, paths))} share the stem {stem!r}; partners are found "
-                    "by stem, so rename or remove one of them"
-                )
-            elif paths and not others:
-                problems.append(
-                    f"{paths[0]}: no partner {stem}.* in {other}; add it, or move this picture out"
-                )
-    return pairs
-
-
 def _deep(path: Path) -> bool:
     """Whether a picture has 16 bits a pixel."""
     with Image.open(path) as image:
@@ -295,9 +258,9 @@ def fuse_folder(
         raise ImageError(f"{output}: results would mix with their sources; choose another folder")
     report = FolderReport()
     if infrared.is_dir():
-        pairs = _match(infrared, visible, report.problems)
+        pairs, report.problems[:] = match_folders(infrared, visible)
     else:
-        pairs = [(visible.stem, infrared, visible)]
+        pairs = [(stem_of(visible), infrared, visible)]
     single = not infrared.is_dir() and not output.is_dir()
     to_file = single and output.suffix.lower() in IMAGE_SUFFIXES
     if team.rank > 0:
