@@ -1,5 +1,6 @@
 """What a user meets with make: installation, the targets, and the same commands in CI."""
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -229,6 +232,35 @@ def test_the_commands_of_the_readme_are_run_every_week(workflows):
     assert flow.get("on", flow.get(True))["schedule"]
     assert "make tutorial" in commands(flow["jobs"]["tutorial"])
     assert "bash .ci/run" in commands(flow["jobs"]["test"])
+
+
+def test_the_check_of_addresses_installs_what_the_downloads_need(workflows):
+    """No torch for a download; what is loaded belongs to the packages that the job installs."""
+    (install,) = re.findall(
+        r"^pip install (.+)$", commands(workflows["links"]["jobs"]["links"]), re.M
+    )
+    needed = set(map(canonicalize_name, install.split()))
+    for name in sorted(needed):
+        lines = map(Requirement, importlib.metadata.requires(name) or [])
+        needed |= {canonicalize_name(line.name) for line in lines}
+    code = (
+        "import data_download.__main__, sys; print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    owners = importlib.metadata.packages_distributions()
+    loaded = {canonicalize_name(owners[name][0]) for name in done.stdout.split() if name in owners}
+    own = canonicalize_name("language-driven-fusion-tutorial")
+    assert {"pooch", "requests"} <= loaded
+    assert loaded - needed <= {
+        own,
+        "certifi",
+        "urllib3",
+        "idna",
+        "charset-normalizer",
+        "setuptools",
+    }
 
 
 def test_a_release_is_built_from_a_tag_that_equals_the_version(workflows):
