@@ -4,8 +4,9 @@ SHELL := /bin/bash
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-# As many test processes as there are cores, four at most; tests of one group stay in one.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup
+# Test processes; each notebook takes up to 2 GB, the last one 4 GB.
+JOBS ?= 2
+PARALLEL := --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 ifneq ($(filter-out real,$(DATA)),)
 $(error DATA is "real" or not set, found "$(DATA)"; LDF_DATA_DIR=DIR names a folder of your own)
@@ -17,6 +18,7 @@ endif
 help: ## say what the commands do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  PYTHON=python3.12 chooses the Python for .venv; LDF_DATA_DIR=DIR names a folder of sets;"
+	@echo "  JOBS=1 make test takes less memory than the two processes of the default;"
 	@echo "  DATA=real make tutorial fetches the small public sets first (about 43 MB)"
 
 install: $(STAMP) ## create .venv and install (the others do it when needed)

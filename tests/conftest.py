@@ -1,12 +1,28 @@
-"""What several test files need: where optional reference material is, and calm numerics."""
+"""What several test files need: reference material, calm numerics, and tests side by side."""
+
+# ruff: noqa: E402  (the number of threads is set before torch is imported)
 
 import os
 from pathlib import Path
+
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _workers > 1:  # torch reads this when it is imported; the kernels of notebooks inherit it
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _workers)))
 
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes a file stays in one of them, and what takes longest comes first."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: (not item.get_closest_marker("notebook"), item.path not in slow))
 
 
 @pytest.fixture(scope="session")

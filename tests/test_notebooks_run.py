@@ -133,7 +133,7 @@ PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 @pytest.fixture(scope="session")
 def run_dir(tmp_path_factory):
-    """One folder for all, as in a real run: a notebook may use what an earlier one has left."""
+    """One folder for all of a process: a notebook may use what an earlier one has left."""
     return tmp_path_factory.mktemp("tutorial")
 
 
@@ -171,9 +171,21 @@ def test_overrides_are_declared_and_change_something(path):
     assert not same, f"overrides equal to the default: {same}"
 
 
+# What a notebook takes from the run of another keeps them in one process, one after the other.
+GROUPS = {"05_evaluation": "04_training"}
+
+
 @pytest.mark.notebook
 @pytest.mark.slow
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path, id=path.stem, marks=pytest.mark.xdist_group(GROUPS.get(path.stem, path.stem))
+        )
+        for path in PATHS
+    ],
+)
 def test_it_runs(path, run_dir, tmp_path):
     source = tmp_path / path.name
     notebook = with_solutions(read_notebook(path))
