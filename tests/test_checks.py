@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import cosine_similarity, normalize
 
 from ldf_utils.data.images import luminance
-from ldf_utils.data.scenes import render
+from ldf_utils.data.scenes import open_sets, render
 from ldf_utils.notebook import exercises, run_record
 from ldf_utils.training.config import TrainConfig
 from ldf_utils.training.schedule import learning_rate
@@ -271,6 +271,10 @@ def test_the_run_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(checkout / "notebooks")
     assert run_record.run_dir() == checkout / "runs" / "tutorial"
     assert run_record.run_dir().is_dir()
+    monkeypatch.delenv("LDF_DATA_DIR", raising=False)
+    sets = open_sets(count=1, size=(32, 32))
+    assert sets["GeneratedDay"].folder.is_relative_to(checkout / "runs" / "tutorial" / "scenes")
+    assert not (checkout / "notebooks" / "runs").exists()
     monkeypatch.setenv("LDF_RUN_DIR", str(tmp_path / "named"))
     assert run_record.run_dir() == tmp_path / "named"
 

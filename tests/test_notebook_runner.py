@@ -213,6 +213,17 @@ def test_an_interrupt_ends_the_run_and_keeps_the_pages(tmp_path, monkeypatch, pr
     assert (tmp_path / "run" / "index.html").is_file()
 
 
+def test_what_jupyterlab_left_in_the_default_folder_moves_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "RUNS", tmp_path)
+    (tmp_path / "tutorial" / "scenes").mkdir(parents=True)
+    notebooks.fresh_folder(tmp_path / "tutorial")
+    assert (tmp_path / "tutorial-previous" / "scenes").is_dir()
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "network.pt").write_text("days of work")
+    with pytest.raises(NotebookError, match="not from an earlier run"):
+        notebooks.fresh_folder(tmp_path / "training")
+
+
 def test_an_earlier_run_moves_aside_and_a_foreign_folder_is_refused(tmp_path):
     run = tmp_path / "run"
     notebooks.fresh_folder(run)

@@ -1,9 +1,16 @@
+import base64
+import io
+
+import nbformat
 import pytest
+import torch
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image
 
 import data_download
 from experiments import shipped_network
 from ldf_utils.data.scenes import write_set
-from tools import readme, real_data
+from tools import figure_size, readme, real_data
 from tools.cells import badges_source
 
 
@@ -69,6 +76,34 @@ def test_the_card_of_the_shipped_network_agrees_with_its_record():
     assert f"{record['parameters']:,}" in text and "no real picture" in text
     assert shipped_network.TrainConfig.from_dict(record["config"]) == shipped_network.CONFIG
     assert (folder / shipped_network.WEIGHTS).stat().st_size < 2e6
+
+
+def noisy_figure(width, height):
+    pixels = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8).numpy()
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": "Noise"}
+    return new_output("display_data", data=data, metadata={"image/png": {"alt": "Noise"}})
+
+
+def test_figures_of_committed_notebooks_shrink_largest_first_until_the_file_fits():
+    outputs = [noisy_figure(60, 40), noisy_figure(400, 300), noisy_figure(300, 300)]
+    notebook = new_notebook(cells=[new_code_cell("1", outputs=outputs)])
+    before = [output.data["image/png"] for output in notebook.cells[0].outputs]
+    figure_size.fit_figures(notebook, most_bytes=2_000_000)
+    after = [output.data["image/png"] for output in notebook.cells[0].outputs]
+    assert after == before, "a notebook that is small enough is not changed"
+    figure_size.fit_figures(notebook, most_bytes=200_000)
+    after = [output.data["image/png"] for output in notebook.cells[0].outputs]
+    assert len(nbformat.writes(notebook)) <= 200_000
+    assert after[0] == before[0] and after[1] != before[1] and after[2] != before[2]
+    assert notebook.cells[0].outputs[1].metadata["image/png"]["alt"] == "Noise"
+    figure_size.fit_figures(notebook, most_bytes=1)
+    sizes = [
+        Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).size
+        for output in notebook.cells[0].outputs
+    ]
+    assert sizes[0] == (39, 26), "the last step, and no endless loop"
 
 
 def test_small_real_sets_are_fetched_or_one_line_says_why_not(tmp_path, monkeypatch):

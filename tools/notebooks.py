@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ldf_utils.notebook.run_record import METRICS_FILE
+from tools.figure_size import fit_figures
 from tools.notebook_files import (
     NOTEBOOKS,
     ROOT,
@@ -34,6 +35,8 @@ from tools.real_data import fetch
 from tools.run_index import write_index
 from tools.runner import CELL_SECONDS, Outcome, run_notebook
 
+RUNS = ROOT / "runs"
+
 
 def fresh_folder(folder: Path) -> None:
     """Make the folder of a run; what an earlier run left there moves to ``NAME-previous``.
@@ -42,7 +45,8 @@ def fresh_folder(folder: Path) -> None:
         NotebookError: if the folder holds something that no run has left.
     """
     if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / METRICS_FILE).is_file():
+        default = folder.resolve() in {RUNS / "tutorial", RUNS / "refresh"}
+        if not default and not (folder / METRICS_FILE).is_file():
             raise NotebookError(
                 f"{folder}: not empty, and without {METRICS_FILE}, so it is not from an earlier "
                 "run; name another folder"
@@ -153,6 +157,7 @@ def refresh(
             if outcome.status == "done":
                 notebook = read_notebook(executed / source.name)
                 notebook.metadata[STAMP] = sources_hash(notebook)
+                fit_figures(notebook)
                 write_notebook(notebook, source)
             elif (executed / source.name).is_file():
                 kept = shutil.copyfile(executed / source.name, folder / source.name)
@@ -187,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--folder",
             type=Path,
-            default=os.environ.get("LDF_RUN_DIR") or ROOT / "runs" / name,
+            default=os.environ.get("LDF_RUN_DIR") or RUNS / name,
             help=f"folder of the run (default: LDF_RUN_DIR, else runs/{name})",
         )
         command.add_argument("--notebooks", type=Path, default=NOTEBOOKS, help="folder of them")

@@ -40,9 +40,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
 COLOR_MAP = "cividis"
 """The color map of `show_maps` and `show_matrix`: its luminance rises evenly, so grey keeps it."""
-
-# Tried in this order until the picture is small enough: dots per inch, and colors (None: all).
-_QUALITIES = ((110, None), (110, 256), (95, 256), (80, 256), (80, 96), (70, 64), (70, 32))
+DPI = 110
+"""Pixels per inch of a figure."""
 
 
 def use_style() -> None:
@@ -50,7 +49,7 @@ def use_style() -> None:
     plt.rcParams.update(
         {
             "figure.figsize": (WIDTH, 4.0),
-            "figure.dpi": 110,
+            "figure.dpi": DPI,
             "font.family": "DejaVu Sans",
             "font.size": 11,
             "axes.titlesize": 11,
@@ -71,21 +70,15 @@ def use_style() -> None:
     )
 
 
-def _encode(fig: Figure, max_kilobytes: float) -> bytes:
-    """The figure as PNG, in the best of `_QUALITIES` that fits; the last one in any case."""
-    for dpi, colors in _QUALITIES:
-        raw = io.BytesIO()
-        fig.savefig(raw, format="png", dpi=dpi, facecolor="white")
-        image = Image.open(raw).convert("RGB")
-        pixels = np.asarray(image)
-        if (pixels == pixels[..., :1]).all():
-            image = image.convert("L")
-        if colors is not None:
-            image = image.quantize(colors, dither=Image.Dither.NONE)
-        small = io.BytesIO()
-        image.save(small, format="png", optimize=True)
-        if small.tell() <= 1000 * max_kilobytes:
-            break
+def _encode(fig: Figure) -> bytes:
+    """The figure as PNG, in gray where it has no color."""
+    raw, small = io.BytesIO(), io.BytesIO()
+    fig.savefig(raw, format="png", dpi=DPI, facecolor="white")
+    image = Image.open(raw).convert("RGB")
+    pixels = np.asarray(image)
+    if (pixels == pixels[..., :1]).all():
+        image = image.convert("L")
+    image.save(small, format="png", optimize=True)
     return small.getvalue()
 
 
@@ -106,7 +99,6 @@ def present(
     caption: str,
     alt: str,
     path: str | os.PathLike | None = None,
-    max_kilobytes: float = 90,
 ) -> None:
     """Show a figure: the finding above it, a caption beneath it, the alt text with it.
 
@@ -120,7 +112,6 @@ def present(
         caption: what is shown and how it was made; Markdown, ``$...$`` for formulas.
         alt: what a person sees who looks at the figure, for one who cannot.
         path: also write the PNG to this file.
-        max_kilobytes: resolution and number of colors fall until the PNG is this small.
 
     Raises:
         ValueError: if one of the three texts is missing or too short to say anything.
@@ -135,7 +126,7 @@ def present(
     wrapped = textwrap.fill(title.replace(" %", "\N{NO-BREAK SPACE}%"), columns)
     fig.suptitle(wrapped, x=0.01, ha="left", fontsize=size, weight="bold")
     try:
-        png = _encode(fig, max_kilobytes)
+        png = _encode(fig)
     finally:
         plt.close(fig)
     if path is not None:
