@@ -42,13 +42,14 @@ import ldf_utils
 from experiments.embedded_clip import dataset
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import ClipSpace
+from ldf_utils.data.blur import gaussian_blur
 from ldf_utils.data.files import write_json, write_rows, write_text
 from ldf_utils.data.images import luminance
 from ldf_utils.data.pairs import Pair, find_sets
-from ldf_utils.data.scenes import Box, gaussian_blur, render
+from ldf_utils.data.scenes import Box, render
 from ldf_utils.fusion.inference import fuse_tensors
 from ldf_utils.losses import direction
-from ldf_utils.metrics import METRICS
+from ldf_utils.metrics import METRICS, background_detail, psnr_to_oracle, ssim_to_oracle, warm_gap
 from ldf_utils.training import __main__
 from ldf_utils.training.config import TrainConfig
 from ldf_utils.training.trainer import fit
@@ -254,7 +255,7 @@ def noise_passed(fused: torch.Tensor, sample: Sample, network: nn.Module) -> flo
 
 
 def _detail(fused: torch.Tensor, sample: Sample) -> float:
-    return 255 * dataset.measure(fused[None], sample.warm[None])["detail"].item()
+    return 255 * background_detail(fused[None], sample.warm[None]).item()
 
 
 def object_gaps(fused: torch.Tensor, sample: Sample) -> list[float]:
@@ -268,7 +269,7 @@ def object_gaps(fused: torch.Tensor, sample: Sample) -> list[float]:
         inside = (..., slice(box.ymin, box.ymax), slice(box.xmin, box.xmax))
         mask[inside] = sample.warm[inside]
         if (mask > 0.5).sum() >= 30:
-            gaps.append(dataset.measure(fused[None], mask[None])["gap"].item())
+            gaps.append(warm_gap(fused[None], mask[None]).item())
     return gaps
 
 
@@ -288,12 +289,11 @@ def _texture_kept(fused: torch.Tensor, sample: Sample) -> float:
 
 
 def _psnr(fused: torch.Tensor, sample: Sample) -> float:
-    return -10 * math.log10(max((fused - sample.oracle).square().mean().item(), 1e-10))
+    return min(psnr_to_oracle(fused[None], sample.oracle[None], rounded=False).item(), 100.0)
 
 
 def _ssim_oracle(fused: torch.Tensor, sample: Sample) -> float:
-    oracle = sample.oracle[None]
-    return METRICS["SSIM"].function(fused[None], oracle, oracle).item() / 2
+    return ssim_to_oracle(fused[None], sample.oracle[None]).item()
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,10 @@ from tqdm.auto import tqdm
 
 from experiments.embedded_clip.degradations import ARTIFACTS, DEGRADATIONS, degrade
 from ldf_utils.clip.attributes import ATTRIBUTES, INDEX
+from ldf_utils.data.blur import gaussian_blur
 from ldf_utils.data.images import luminance
-from ldf_utils.data.scenes import LABELS, SETTINGS, gaussian_blur, render
+from ldf_utils.data.scenes import LABELS, SETTINGS, render
+from ldf_utils.metrics.oracle import background_detail, masked_mean, warm_gap
 
 # Limits between true, undecided and false for what is measured on pixels.
 DARK, BRIGHT = 0.20, 0.30  # mean luminance
@@ -58,27 +60,14 @@ def measure(images: torch.Tensor, salient: torch.Tensor) -> dict[str, torch.Tens
         background) and ``gap`` (how much brighter warm objects are than a ring around them), each
         ``(G, V)``; ``area`` (share of warm pixels), ``(G, 1)``.
     """
-    soft = gaussian_blur(images, 0.8)
-    slope = soft.diff(dim=-1).abs()[..., :-1, :] + soft.diff(dim=-2).abs()[..., :, :-1]
-    hot = (salient > 0.5).float()
-    near = _widened(hot)
-    ring, away = near - hot, 1 - near[..., :-1, :-1]
     return dict(
         mean=images.mean((-2, -1)),
         std=images.flatten(2).std(-1),
         white=(images > 0.97).float().mean((-2, -1)),
-        detail=_average(slope / 2, away),
-        gap=_average(images, hot) - _average(images, ring),
-        area=hot.mean((-2, -1)),
+        detail=background_detail(images, salient),
+        gap=warm_gap(images, salient),
+        area=(salient > 0.5).float().mean((-2, -1)),
     )
-
-
-def _widened(mask: torch.Tensor) -> torch.Tensor:
-    return F.max_pool2d(F.max_pool2d(mask, (1, 13), 1, (0, 6)), (13, 1), 1, (6, 0))
-
-
-def _average(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return (value * mask).sum((-2, -1)) / mask.sum((-2, -1)).clamp_min(1)
 
 
 def _between(value: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -318,10 +307,9 @@ def _presence(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Share of the picture that an object covers, ``(G, 1)``, and how far it shows, ``(G, V)``."""
     mask = (labels - LABELS.index(name)).abs().lt(0.5).float()
-    ring = _widened(mask) - mask
-    inside, outside = _average(images, mask), _average(images, ring)
-    spread = _average((images - inside[..., None, None]).abs(), mask)
-    return mask.mean((-2, -1)), (inside - outside).abs() + 0.5 * spread
+    inside = masked_mean(images, mask)
+    spread = masked_mean((images - inside[..., None, None]).abs(), mask)
+    return mask.mean((-2, -1)), warm_gap(images, mask).abs() + 0.5 * spread
 
 
 def make_batch(

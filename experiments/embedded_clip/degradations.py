@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn import functional as F
 
-from ldf_utils.data.scenes import gaussian_blur
+from ldf_utils.data.blur import gaussian_blur
 
 
 def _letters(count: int = 48, side: int = 128) -> torch.Tensor:

@@ -33,6 +33,7 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from ldf_utils.data.blur import gaussian_blur
 from ldf_utils.data.files import run_dir, write_rows
 from ldf_utils.data.images import luminance, write_image
 from ldf_utils.data.pairs import PairFolder, find_sets
@@ -1011,31 +1012,6 @@ def _normalize(image: torch.Tensor, low: float, high: float) -> torch.Tensor:
     flat = image.flatten(1)[:, :: max(image[0].numel() // 8192, 1)]
     edges = torch.quantile(flat, torch.tensor([low, high]), dim=1)[..., None, None, None]
     return (image - edges[0]) / (edges[1] - edges[0]).clamp_min(1e-4)
-
-
-def gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Blur by shifted sums, one direction after the other.
-
-    The values are those of torchvision's function of the same name, which does one dense
-    convolution and is far slower on a CPU for pictures of one or three channels.
-
-    Args:
-        image: ``(B, C, H, W)``.
-        sigma: standard deviation in pixels, above 0.
-
-    Returns:
-        The blurred image, of the same shape; the border is mirrored.
-    """
-    radius = max(int(2.5 * sigma + 0.5), 1)
-    taps = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)]
-    total = sum(taps)
-    for axis, pad in ((-2, (0, 0, radius, radius)), (-1, (radius, radius, 0, 0))):
-        length = image.shape[axis]
-        wide = F.pad(image, pad, mode="reflect")
-        image = wide.narrow(axis, 0, length) * (taps[0] / total)
-        for k in range(1, 2 * radius + 1):
-            image = image.add_(wide.narrow(axis, k, length), alpha=taps[k] / total)
-    return image
 
 
 def _noise_like(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -39,9 +39,11 @@ from ldf_utils.metrics.no_reference import (
     standard_deviation,
 )
 from ldf_utils.metrics.oracle import (
+    background_detail,
     psnr_to_oracle,
     ssim_to_oracle,
     texture_kept,
+    warm_gap,
     warm_objects,
     warm_objects_shown,
 )
@@ -72,6 +74,7 @@ __all__ = [
     "Metric",
     "as_uint8",
     "average_gradient",
+    "background_detail",
     "chen_blum",
     "chen_varshney",
     "correlation_coefficient",
@@ -105,6 +108,7 @@ __all__ = [
     "sum_of_correlations_of_differences",
     "texture_kept",
     "visual_information_fidelity",
+    "warm_gap",
     "warm_objects",
     "warm_objects_shown",
 ]

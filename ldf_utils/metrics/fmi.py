@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ldf_utils.metrics.filters import sobel
+from ldf_utils.metrics.histograms import count
 from ldf_utils.metrics.levels import gray_levels
 
 _WINDOW = 3
@@ -165,8 +166,13 @@ def edge_map(image: torch.Tensor) -> torch.Tensor:
 
 def _edge_windows(image: torch.Tensor) -> torch.Tensor:
     """The windows of the edge map as numbers 0..511, one bit a place; ``(B, N)``."""
-    bits = 2 ** torch.arange(_WINDOW**2, device=image.device)
-    return (_windows(edge_map(image)).long() * bits[:, None]).sum(dim=1)
+    edges = edge_map(image)[:, 0].int()
+    rows, columns = (side - _WINDOW + 1 for side in edges.shape[-2:])
+    codes = torch.zeros_like(edges[:, :rows, :columns])
+    for place in range(_WINDOW**2):  # column by column, as `_windows`
+        right, down = divmod(place, _WINDOW)
+        codes += edges[:, down : down + rows, right : right + columns] << place
+    return codes.flatten(1)
 
 
 def feature_mutual_information_edge(
@@ -193,11 +199,12 @@ def feature_mutual_information_edge(
     gray_levels(fused, infrared, visible, smallest=_WINDOW)  # one shape
     own, *sources = (_edge_windows(image) for image in (fused, infrared, visible))
     # Of 512 x 512 possible pairs of windows a picture has a few hundred: each is computed once.
-    pairs = torch.cat([own, own], dim=1) * 2 ** (_WINDOW**2) + torch.cat(sources, dim=1)
-    kinds, place = pairs.unique(return_inverse=True)
-    places = torch.arange(_WINDOW**2, device=kinds.device)[:, None]
-    mine, theirs = (kinds >> (places + _WINDOW**2)) & 1, (kinds >> places) & 1
-    return _window_information(mine.double(), theirs.double())[place].mean(dim=1)
+    places = torch.arange(_WINDOW**2, device=own.device)[:, None]
+    size = 2 ** (_WINDOW**2)
+    counts = count(torch.cat([own, own], dim=1) * size + torch.cat(sources, dim=1), size * size)
+    kinds = counts.sum(dim=0).nonzero()[:, 0]
+    mine, theirs = ((kinds // size) >> places) & 1, (kinds >> places) & 1
+    return counts[:, kinds] @ _window_information(mine.double(), theirs.double()) / counts[0].sum()
 
 
 def edge_window_shares(

@@ -9,8 +9,8 @@ import torch
 LEVELS = 256
 
 
-def _counts(index: torch.Tensor, bins: int) -> torch.Tensor:
-    """Count whole numbers 0..bins-1 per batch element; ``(B, bins)`` float64."""
+def count(index: torch.Tensor, bins: int) -> torch.Tensor:
+    """Count whole numbers 0..bins-1 of shape ``(B, ...)`` per element: ``(B, bins)`` float64."""
     batch = len(index)
     places = index.reshape(batch, -1).long()
     places = places + bins * torch.arange(batch, device=index.device)[:, None]
@@ -26,7 +26,7 @@ def histogram(levels: torch.Tensor) -> torch.Tensor:
     Returns:
         ``(B, 256)`` float64 counts.
     """
-    return _counts(levels.int(), LEVELS)
+    return count(levels.int(), LEVELS)
 
 
 def joint_histogram(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -39,7 +39,7 @@ def joint_histogram(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     Returns:
         ``(B, 256, 256)`` float64 counts, ``[b, i, j]`` for level i in first and j in second.
     """
-    counts = _counts((first * LEVELS + second).int(), LEVELS * LEVELS)
+    counts = count((first * LEVELS + second).int(), LEVELS * LEVELS)
     return counts.view(-1, LEVELS, LEVELS)
 
 

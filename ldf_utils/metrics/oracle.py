@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
+from ldf_utils.data.blur import gaussian_blur
 from ldf_utils.metrics.filters import gaussian, separable
 from ldf_utils.metrics.levels import gray_levels
 from ldf_utils.metrics.ssim import structural_similarity
@@ -28,7 +29,11 @@ TEXTURE_SMALLEST = _BLOCK + len(_SMOOTH)
 
 
 def psnr_to_oracle(
-    fused: torch.Tensor, oracle: torch.Tensor, salient: torch.Tensor | None = None
+    fused: torch.Tensor,
+    oracle: torch.Tensor,
+    salient: torch.Tensor | None = None,
+    *,
+    rounded: bool = True,
 ) -> torch.Tensor:
     """PSNR_oracle, peak signal-to-noise ratio against the oracle, ``10 log10(255^2 / MSE)``.
 
@@ -38,6 +43,7 @@ def psnr_to_oracle(
         fused: ``(B, 1, H, W)``, uint8 or in [0, 1].
         oracle: the same, the true fusion.
         salient: not used.
+        rounded: see `gray_levels`.
 
     Returns:
         ``(B,)`` float64 in decibels.
@@ -47,7 +53,7 @@ def psnr_to_oracle(
 
     Source: as in Wang, Bovik, Sheikh and Simoncelli, DOI 10.1109/TIP.2003.819861.
     """
-    fused, oracle = gray_levels(fused, oracle)
+    fused, oracle = gray_levels(fused, oracle, rounded=rounded)
     return 10 * torch.log10(255**2 / (fused - oracle).square().mean(dim=(1, 2, 3)))
 
 
@@ -192,3 +198,51 @@ def texture_kept(fused: torch.Tensor, oracle: torch.Tensor, salient: torch.Tenso
     kept = shared.clamp_min(0) / torch.maximum(there, shown).masked_fill(flat, 1).sqrt()
     length = there.sqrt().masked_fill(flat, 0)
     return kept.masked_fill(flat, 0).sum(dim=(1, 2)) / length.sum(dim=(1, 2))
+
+
+def _widened(mask: torch.Tensor) -> torch.Tensor:
+    """A mask ``(..., H, W)`` with the ring of `_RING` pixels around it."""
+    side = 2 * _RING + 1
+    return F.max_pool2d(F.max_pool2d(mask, (1, side), 1, (0, _RING)), (side, 1), 1, (_RING, 0))
+
+
+def masked_mean(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Average ``(..., H, W)`` where a mask of the same size is 1; 0 where it is nowhere."""
+    return (value * mask).sum((-2, -1)) / mask.sum((-2, -1)).clamp_min(1)
+
+
+def background_detail(images: torch.Tensor, salient: torch.Tensor) -> torch.Tensor:
+    """Compute the mean slope of the background, for several views of each scene.
+
+    The pictures are blurred a little (Gaussian, sigma 0.8); the mean of ``(|dx| + |dy|) / 2`` is
+    taken away from warm objects and from the ring of 6 pixels around them. 0 to 1 a pixel.
+
+    Args:
+        images: ``(G, V, H, W)`` in [0, 1].
+        salient: ``(G, 1, H, W)`` in [0, 1], above one half where warm objects are.
+
+    Returns:
+        ``(G, V)``.
+
+    Source: defined here.
+    """
+    soft = gaussian_blur(images, 0.8)
+    slope = soft.diff(dim=-1).abs()[..., :-1, :] + soft.diff(dim=-2).abs()[..., :, :-1]
+    away = 1 - _widened((salient > 0.5).float())[..., :-1, :-1]
+    return masked_mean(slope / 2, away)
+
+
+def warm_gap(images: torch.Tensor, salient: torch.Tensor) -> torch.Tensor:
+    """Compute how much brighter warm objects are than a ring of 6 pixels around them.
+
+    Args:
+        images: ``(G, V, H, W)`` in [0, 1].
+        salient: ``(G, 1, H, W)`` in [0, 1], above one half where warm objects are.
+
+    Returns:
+        ``(G, V)`` in [-1, 1], of all objects of a scene together; 0 without any.
+
+    Source: defined here.
+    """
+    hot = (salient > 0.5).float()
+    return masked_mean(images, hot) - masked_mean(images, _widened(hot) - hot)
