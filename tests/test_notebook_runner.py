@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -16,7 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ldf_utils.notebook.run_record import read_metrics, update_metrics
 from tools import cells, notebooks, runner
-from tools.notebook_files import NotebookError, code_cells, heading_above, read_notebook
+from tools.notebook_files import ROOT, NotebookError, code_cells, heading_above, read_notebook
 from tools.progress import Progress, tree_memory
 from tools.runner import run_notebook
 
@@ -375,6 +376,18 @@ def test_a_changed_address_is_found_and_corrected(tmp_path, monkeypatch, capsys)
     assert cells.main([*arguments, "--check"]) == 0
 
 
+def test_the_set_up_cell_knows_every_requirement():
+    """A new requirement is either installed on Colab, or the set-up cell installs it."""
+    on_colab = {
+        *("torch", "torchvision", "numpy", "pillow", "matplotlib", "ipywidgets", "tqdm", "scipy"),
+        *("huggingface_hub", "safetensors", "requests", "filelock", "pandas", "jinja2"),
+    }
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        required = tomllib.load(file)["project"]["dependencies"]
+    names = {re.match(r"[\w-]+", line)[0] for line in required}
+    assert names == on_colab | set(cells.COLAB_LACKS.values())
+
+
 def test_the_set_up_cell_does_nothing_here(monkeypatch):
     def forbidden(*_, **__):
         raise AssertionError("the set-up cell started a process outside of Colab")
@@ -393,12 +406,12 @@ def test_the_set_up_cell_installs_only_what_colab_lacks(monkeypatch, tmp_path):
     monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "piq" else found(name)
+        importlib.util, "find_spec", lambda name: None if name == "pooch" else found(name)
     )
     exec(cells.setup_source(), {})
     package, lacking = calls
     assert package[-2:] == ["--no-deps", f"git+{cells.repository()}"]
-    assert lacking[-1] == "piq" and not {"torch", "numpy"} & set(lacking)
+    assert lacking[-1] == "pooch" and not {"torch", "numpy"} & set(lacking)
     assert re.fullmatch(r"torch==\S+\nnumpy==\S+\n", (tmp_path / "keep.txt").read_text())
     assert "keep.txt" in lacking, "what is there stays at its version"
 

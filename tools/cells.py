@@ -51,8 +51,8 @@ if "google.colab" in sys.modules:
         subprocess.run([*pip, *lacking], check=True)
 """
 
-# Module to package, for what the package imports and Colab does not bring.
-COLAB_LACKS = {"open_clip": "open_clip_torch", "ftfy": "ftfy", "piq": "piq", "pooch": "pooch"}
+COLAB_LACKS = {"open_clip": "open_clip_torch", "pooch": "pooch", "tyro": "tyro"}
+"""Module to package, for the requirements of `ldf_utils` that are not installed on Colab."""
 
 
 def repository() -> str:

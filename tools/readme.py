@@ -1,4 +1,4 @@
-"""What the README shows, made by commands: its picture and its tables.
+"""Make what the README shows: its picture and its tables.
 
 python -m tools.readme teaser   # docs/teaser.png, from the shipped network and a generated scene
 python -m tools.readme table    # the measured tables, from runs/tutorial/metrics.json
@@ -29,7 +29,7 @@ METRICS = ("EN", "SD", "SF", "AG")
 
 
 def teaser(path: Path = ROOT / "docs" / "teaser.png", seed: int = TEASER_SEED) -> Path:
-    """Visible, infrared and fused picture of one generated night street, side by side.
+    """Write the visible, infrared and fused image of one generated night street, side by side.
 
     Args:
         path: where to write.
@@ -46,7 +46,7 @@ def teaser(path: Path = ROOT / "docs" / "teaser.png", seed: int = TEASER_SEED) -
 
 
 def tables(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """The measured tables as Markdown.
+    """Return the measured tables as Markdown.
 
     Args:
         metrics: what a run of all notebooks recorded, see
@@ -59,12 +59,13 @@ def tables(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     sets = [key[: -len("_EN_trained")] for key in found if key.endswith("_EN_trained")]
     if not sets:
         raise ValueError(
-            "notebook 05 has recorded no set; run `make tutorial` with LDF_DATA_DIR set first"
+            "found no set recorded by notebook 05, expected at least one; run `make tutorial` with "
+            "LDF_DATA_DIR set first"
         )
     if found.get("network") != "trained":
         raise ValueError(
-            f"notebook 05 measured the network {found.get('network')!r}, not the one that notebook "
-            "04 trained; run both in one run of `make tutorial`"
+            f"notebook 05 measured the network {found.get('network')!r}, expected 'trained', "
+            "that of notebook 04; run both in one run of `make tutorial`"
         )
     lines = [
         "| set | pairs | " + " | ".join(f"{m} average → trained" for m in METRICS) + " |",
@@ -85,7 +86,7 @@ def tables(metrics: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def fill(readme: str, table: str) -> str:
-    """The text of the README with the tables between the two marks.
+    """Return the text of the README with the tables between the two marks.
 
     Raises:
         ValueError: if a mark is missing.
@@ -97,10 +98,10 @@ def fill(readme: str, table: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line."""
+    """Run the command line; 0 if it went well, 1 if not."""
     parser = argparse.ArgumentParser(prog="python -m tools.readme", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("teaser", help="make the picture")
+    commands.add_parser("teaser", help="write the picture")
     table = commands.add_parser("table", help="write the measured tables")
     table.add_argument("--metrics", default=str(ROOT / "runs" / "tutorial" / METRICS_FILE))
     args = parser.parse_args(argv)

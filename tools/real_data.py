@@ -1,4 +1,4 @@
-"""The small public sets, fetched before a run of the tutorial that is to use them."""
+"""Fetch the small public datasets before a run of the tutorial on real pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ldf_utils.data.images import ImageError
 from ldf_utils.data.pairs import find_sets
 
 SMALL = ("roadscene", "tno", "vifb", "ldfusion-examples", "ld-lite")
-"""Sets of pinned commits, about 43 MB together: pairs, published results, LD-Lite's weights."""
+"""Datasets of pinned commits, about 43 MB together: pairs, published results, LD-Lite's weights."""
 
 
 def fetch(
@@ -21,16 +21,16 @@ def fetch(
     names: Sequence[str] = SMALL,
     say: Callable[[str], None] = print,
 ) -> Path | None:
-    """Make the small sets complete.
+    """Complete the small datasets in a folder.
 
     Args:
-        folder: the folder of sets.
-        options: how to fetch; the default tries an unreachable address once more and gives up.
-        names: the sets.
-        say: gets what is to be said; one line if the sets can't be had.
+        folder: the folder of datasets.
+        options: how to fetch; by default an unreachable address is tried twice.
+        names: the datasets.
+        say: receives one line of text if the datasets cannot be fetched.
 
     Returns:
-        The folder, or None where the sets can't be had and generated pairs take their place.
+        The folder, or None where the datasets cannot be fetched and generated pairs take over.
     """
     options = options or Options(policy=Policy(retries=1, timeout=10))
     try:
@@ -39,6 +39,6 @@ def fetch(
         find_sets(folder)
     except (SetError, DownloadError, ImageError, OSError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(":")
-        say(f"real pairs can't be had ({reason}); going on with generated pairs")
+        say(f"real pairs cannot be fetched ({reason}); using generated pairs instead")
         return None
     return folder
