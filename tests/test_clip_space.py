@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 
-from ldf_utils.clip import fingerprints, loading, tokenizer
+from ldf_utils.clip import loading, tokenizer
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import PROMPTS, ClipError
 from ldf_utils.data.images import ImageError
@@ -119,7 +119,7 @@ def test_what_is_no_model_is_refused(tmp_path):
 OFFLINE = """
 import time, re, torch
 start = time.perf_counter()
-import ldf_utils.clip_space as c
+import ldf_utils.clip.loading as c
 imported = time.perf_counter()
 clip = c.load_clip("auto")
 clip.encode_image(torch.rand(8, 1, 240, 320))
@@ -163,5 +163,5 @@ def test_the_network_is_given_up_in_time(tmp_path, monkeypatch):
         return real_join(self, 0.01)
 
     monkeypatch.setattr(loading.threading.Thread, "join", join)
-    assert "no connection" in fingerprints._why_not_openai()
+    assert "no connection" in loading._why_not_openai()
     assert waits and all(wait is not None and wait < 5 for wait in waits)

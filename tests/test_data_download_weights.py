@@ -18,9 +18,9 @@ from data_download.__main__ import main
 from data_download.registry import REGISTRY
 from ldf_utils.data.images import read_image
 from ldf_utils.data.scenes import write_set
+from ldf_utils.data.state_dict import WeightsError
 from ldf_utils.fusion import inference
 from ldf_utils.networks import checkpoint, ldfusion
-from ldf_utils.networks.state_dict import WeightsError
 
 
 @pytest.fixture

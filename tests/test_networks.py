@@ -10,12 +10,12 @@ from torch import nn
 from ldf_utils.data.images import luminance, read_image, replace_luminance
 from ldf_utils.data.pairs import PairFolder
 from ldf_utils.data.scenes import render
+from ldf_utils.data.state_dict import WeightsError
 from ldf_utils.metrics import METRICS
 from ldf_utils.networks import checkpoint
 from ldf_utils.networks.bounded import BoundedFusionNetwork, soft_clip
 from ldf_utils.networks.checkpoint import load_network, save_network, weights_dir
 from ldf_utils.networks.ldfusion import LDLite, PaperNetwork
-from ldf_utils.networks.state_dict import WeightsError
 
 
 def _count(network):
@@ -407,6 +407,9 @@ def _spoil(kind, path):
         torch.save(content | {"arguments": {"width": 5, "max_gain": 3.0}}, path)
     elif kind == "other":
         torch.save({"conv.weight": torch.zeros(3, 3)}, path)
+    elif kind == "not finite":
+        content["state"]["tone_head.bias"][0] = float("nan")
+        torch.save(content, path)
     elif kind == "half":
         torch.save({"content_encoder1.model.1.weight": torch.zeros(16, 1, 7, 7)}, path)
 
@@ -414,19 +417,20 @@ def _spoil(kind, path):
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("page", "a web page .* not a weights file"),
+        ("page", r"a web page .* not weights"),
         ("pointer", "Git LFS pointer"),
-        ("cut", "damaged, cut off"),
-        ("noise", "damaged, cut off"),
-        ("empty", r"\(0 bytes"),
-        ("list", "found a list"),
-        ("code", "damaged, cut off or no weights file"),
+        ("cut", "cut short"),
+        ("noise", "neither a safetensors file nor one of torch"),
+        ("empty", "is empty"),
+        ("list", "found list; expected names and tensors"),
+        ("code", "damaged, cut short or holds more than tensors"),
         ("version", "found format 'ldf_utils.networks/0'"),
         ("architecture", "cannot be used"),
-        ("missing tensor", r"missing: tone_head.bias \(2,\)"),
-        ("shape", r"shape: .* expected"),
-        ("other", "not those of LDLite"),
+        ("missing tensor", r"1 missing \(tone_head.bias \(2,\)\)"),
+        ("shape", r"of another shape \(.* expected"),
+        ("other", "do not fit.* of LDLite"),
         ("half", "one half of LDFusion"),
+        ("not finite", r"1 with NaN or infinite values \(tone_head.bias\).*diverged"),
     ],
 )
 def test_bad_files_are_explained(kind, says, tmp_path):
@@ -503,14 +507,13 @@ def test_authors_files_load_every_tensor_or_none(tmp_path, monkeypatch, no_weigh
         target.load_authors(encoder, decoder)
     for part in (
         str(decoder),
-        "3 differences",
-        "missing: mlp.model.4.weight (2048, 256)",
-        "extra: mlp.model.9.weight (2048, 256)",
-        "shape: mlp.model.0.bias is (9,), expected (256,)",
+        "1 missing (mlp.model.4.weight (2048, 256))",
+        "1 not expected (mlp.model.9.weight (2048, 256))",
+        "1 of another shape (mlp.model.0.bias is (9,), expected (256,))",
     ):
         assert part in str(caught.value)
     assert all(torch.equal(before[name], t) for name, t in target.state_dict().items())
-    with pytest.raises(WeightsError, match="not those of the encoder"):
+    with pytest.raises(WeightsError, match="of the encoder of LDFusion"):
         target.load_authors(decoder, encoder)
 
 

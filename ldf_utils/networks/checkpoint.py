@@ -23,9 +23,9 @@ import torch
 from torch import nn
 
 from ldf_utils.data.files import atomic_path
+from ldf_utils.data.state_dict import WeightsError, check_state, named_tensors, read_weights
 from ldf_utils.networks.bounded import BoundedFusionNetwork
 from ldf_utils.networks.ldfusion import LDLite, PaperNetwork
-from ldf_utils.networks.state_dict import WeightsError, check_state, read_weights
 
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights" / "fusion_bounded.pt"
 """The project's own trained network."""
@@ -156,6 +156,8 @@ def _load_file(path: Path) -> nn.Module:
         network.metadata = {}
         return network
     content = read_weights(path)
+    if not isinstance(content, dict):
+        content = named_tensors(content, path)  # refuses what is no mapping
     if content.get("format") == _FORMAT:
         try:
             network = _ARCHITECTURES[content["architecture"]](**content["arguments"])
@@ -178,7 +180,7 @@ def _load_file(path: Path) -> nn.Module:
         )
     else:
         network, state, metadata = LDLite(), content, {}
-    check_state(network, state, path, type(network).__name__)
+    check_state(state, network.state_dict(), path, type(network).__name__)
     network.load_state_dict(state)
     network.metadata = metadata
     return network

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ldf_utils.data.state_dict import check_state, named_tensors, read_weights
 from ldf_utils.networks.bounded import check_pair
-from ldf_utils.networks.state_dict import check_state, read_weights
 
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Conv2d:
@@ -255,9 +255,10 @@ class PaperNetwork(nn.Module):
             WeightsError: if a file is missing or damaged, or a tensor is missing, extra or of
                 another shape.
         """
-        encoder, decoder = read_weights(encoder_path), read_weights(decoder_path)
-        check_state(self.encoder, encoder, encoder_path, "the encoder of LDFusion")
-        check_state(self.decoder, decoder, decoder_path, "the decoder of LDFusion")
+        encoder = named_tensors(read_weights(encoder_path), encoder_path)
+        decoder = named_tensors(read_weights(decoder_path), decoder_path)
+        check_state(encoder, self.encoder.state_dict(), encoder_path, "the encoder of LDFusion")
+        check_state(decoder, self.decoder.state_dict(), decoder_path, "the decoder of LDFusion")
         self.encoder.load_state_dict(encoder)
         self.decoder.load_state_dict(decoder)
         return self
