@@ -16,7 +16,7 @@ class Part:
         name: name without dots, for messages and for the renderer.
         vertices: float32 ``(V, 3)`` in meters; x and y span the ground, z points up.
         faces: int32 ``(F, 3)``, indices into ``vertices``, counter-clockwise from outside.
-        material: key of ``materials.MATERIALS`` (``skin``, ``cloth``, ``car_paint``, ``asphalt``...).
+        material: key of ``materials.MATERIALS`` (``skin``, ``cloth``, ``car_paint``...).
         color: albedo in linear sRGB, three numbers in [0, 1].
         heat: key of ``thermal.HEAT`` (``skin``, ``hood_warm``, ``wall``, ``ambient``...).
         label: class of the thing (``person``, ``car``, ``building``, ``road``...).

@@ -1,0 +1,229 @@
+"""The two cameras: from radiance to 8 bits, with what lenses, sensors and electronics do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from experiments.world.noise import power_noise
+
+Array = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class VisibleCamera:
+    """A color camera.
+
+    Attributes:
+        target: gray that the automatic exposure aims at, in [0, 1] after gamma.
+        max_gain: longest exposure that it allows; by night the picture then stays dark.
+        blur: of the lens, pixels (standard deviation).
+        motion: length of motion blur, pixels.
+        noise: read noise relative to full scale at gain 1.
+        shot: photon noise, relative.
+        glare: fraction of light that the lens scatters widely.
+        balance: gains of red, green and blue.
+        saturation: of colors, 1 unchanged.
+        contrast: of the tone curve, 1 unchanged.
+        vignette: loss of light in the corners.
+        sharpen: amount of unsharp masking.
+        stars: strength of rays around lamps.
+    """
+
+    target: float = 0.42
+    max_gain: float = 60.0
+    blur: float = 0.55
+    motion: float = 0.0
+    noise: float = 0.004
+    shot: float = 0.012
+    glare: float = 0.05
+    balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    saturation: float = 1.0
+    contrast: float = 1.0
+    vignette: float = 0.15
+    sharpen: float = 0.3
+    stars: float = 0.0
+
+
+@dataclass(frozen=True)
+class ThermalCamera:
+    """A microbolometer camera.
+
+    Attributes:
+        blur: pixels (standard deviation), wider than the visible camera's.
+        noise: temporal noise (NETD), kelvin.
+        fixed: noise that stays the same in every frame, kelvin.
+        columns: stripes, kelvin.
+        gain: ``percentile`` (linear between two percentiles) or ``plateau`` (equalization).
+        low: lower percentile, in percent.
+        high: upper percentile, in percent.
+        plateau: clip of the histogram, multiples of its mean.
+        detail: amount of local contrast enhancement, which leaves halos.
+        gamma: of the output.
+        black_hot: warm is black.
+        min_span: least range of temperature that is spread over the output, kelvin.
+    """
+
+    blur: float = 0.9
+    noise: float = 0.07
+    fixed: float = 0.06
+    columns: float = 0.04
+    gain: str = "percentile"
+    low: float = 1.0
+    high: float = 99.7
+    plateau: float = 3.0
+    detail: float = 0.3
+    gamma: float = 1.0
+    black_hot: bool = False
+    min_span: float = 6.0
+
+
+def random_visible(kind: str, rng: np.random.Generator) -> VisibleCamera:
+    """Draw a camera for a kind of light (see ``light.random_light``)."""
+    dark = kind in ("night", "dusk")
+    cast = rng.normal(0, 0.05, 3) + (np.array([0.06, 0.02, -0.08]) * rng.normal() if dark else 0)
+    return VisibleCamera(
+        target=float(rng.uniform(0.2, 0.36) if kind == "night" else rng.uniform(0.36, 0.48)),
+        max_gain=float(rng.uniform(8, 40)) if dark else 60.0,
+        blur=float(rng.uniform(0.45, 0.95)),
+        motion=float(max(0.0, rng.normal(0, 1.2))) if dark else 0.0,
+        noise=float(rng.uniform(0.003, 0.008)) * (1.6 if dark else 1.0),
+        shot=float(rng.uniform(0.008, 0.02)) * (1.6 if dark else 1.0),
+        glare=float(rng.uniform(0.03, 0.12)),
+        balance=(1 + float(cast[0]), 1 + float(cast[1]), 1 + float(cast[2])),
+        saturation=float(rng.uniform(0.6, 1.15)),
+        contrast=float(rng.uniform(0.85, 1.25)),
+        vignette=float(rng.uniform(0.05, 0.3)),
+        sharpen=float(rng.uniform(0.0, 0.7)),
+        stars=float(rng.uniform(0.0, 0.8)) if dark and rng.random() < 0.4 else 0.0,
+    )
+
+
+def random_thermal(rng: np.random.Generator) -> ThermalCamera:
+    """Draw a thermal camera."""
+    plateau = rng.random() < 0.4
+    return ThermalCamera(
+        blur=float(rng.uniform(0.8, 1.5)),
+        noise=float(rng.uniform(0.04, 0.12)),
+        fixed=float(rng.uniform(0.03, 0.10)),
+        columns=float(rng.uniform(0.0, 0.09)),
+        gain="plateau" if plateau else "percentile",
+        low=float(rng.uniform(0.2, 2.0)),
+        high=float(rng.uniform(99.3, 99.95)),
+        plateau=float(rng.uniform(1.5, 5.0)),
+        detail=float(rng.uniform(0.0, 0.9)) if plateau else float(rng.uniform(0, 0.5)),
+        gamma=float(rng.uniform(0.8, 1.3)),
+        black_hot=False,
+        min_span=float(rng.uniform(7, 14)),
+    )
+
+
+def _stars(bright: Array, strength: float) -> Array:
+    """Rays around saturated points."""
+    size = max(9, bright.shape[0] // 8) | 1
+    kernel = np.exp(-np.abs(np.arange(size) - size // 2) / (size / 9)).astype(np.float32)
+    kernel *= strength * 0.05 / kernel.max()
+    rays = ndimage.convolve1d(bright, kernel, axis=0) + ndimage.convolve1d(bright, kernel, axis=1)
+    return rays.astype(np.float32)
+
+
+def srgb(x: npt.ArrayLike) -> Array:
+    """Apply the sRGB transfer function to linear values in [0, 1]."""
+    a = np.clip(np.asarray(x, np.float32), 0, 1)
+    return np.where(a <= 0.0031308, 12.92 * a, 1.055 * a ** (1 / 2.4) - 0.055).astype(np.float32)
+
+
+def exposure_gain(radiance: Array, camera: VisibleCamera) -> float:
+    """Return the gain of the automatic exposure: the mean reaches the target, unless too dark."""
+    y = radiance @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    level = float(np.exp(np.mean(np.log(np.clip(y, 1e-5, np.quantile(y, 0.98)) + 1e-4))))
+    level = 0.5 * level + 0.5 * float(np.clip(y, 0, np.quantile(y, 0.97)).mean())
+    return float(min(camera.target**2.2 / max(level, 1e-6), camera.max_gain))
+
+
+def develop(radiance: Array, camera: VisibleCamera, rng: np.random.Generator, gain: float | None = None) -> Bytes:
+    """Turn linear radiance ``(H, W, 3)`` into an 8-bit color picture.
+
+    Order: exposure, lens (glare, rays, blur, motion), vignette, sensor noise, clipping, white balance,
+    tone curve, sharpening. ``gain`` overrides the automatic exposure.
+    """
+    h, w = radiance.shape[:2]
+    gain = exposure_gain(radiance, camera) if gain is None else gain
+    x = np.clip(radiance * gain, 0, 60.0)
+    wide = sum(
+        weight * np.stack([ndimage.gaussian_filter(x[..., c], s * h / 240) for c in range(3)], -1)
+        for s, weight in ((2.5, 0.45), (8.0, 0.3), (28.0, 0.25))
+    )
+    x = (1 - camera.glare) * x + camera.glare * wide
+    if camera.stars > 0:
+        x += np.stack([_stars(np.clip(x[..., c] - 1, 0, 30), camera.stars) for c in range(3)], -1)
+    x = np.stack([ndimage.gaussian_filter(x[..., c], camera.blur) for c in range(3)], -1)
+    if camera.motion > 0.5:
+        x = ndimage.uniform_filter1d(x, max(2, round(camera.motion) + 1), axis=1)
+    yy, xx = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
+    x = x * (1 - camera.vignette * (0.5 * (xx**2 + yy**2))[..., None])
+    boost = np.sqrt(1 + gain / 12.0)
+    sigma = np.sqrt((camera.noise * boost) ** 2 + (camera.shot**2) * boost * np.clip(x, 0, 1))
+    grain = rng.standard_normal((h, w, 3)).astype(np.float32)
+    coarse = ndimage.gaussian_filter(rng.standard_normal((h, w, 3)).astype(np.float32), (1, 1, 0))
+    noise = 0.75 * grain + 1.8 * coarse
+    noise = 0.45 * noise + 0.55 * noise.mean(-1, keepdims=True) * 1.7  # color noise is filtered away
+    x = x + sigma * noise
+    x = np.clip(x * np.asarray(camera.balance), 0, None)
+    x = x / (1 + 0.22 * x) * 1.12
+    y = x @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    x = srgb(y[..., None] + camera.saturation * (x - y[..., None]))
+    x = np.clip(0.5 + (x - 0.5) * camera.contrast - 0.02 * (camera.contrast - 1), 0, 1)
+    if camera.sharpen > 0:
+        x = x + camera.sharpen * (x - ndimage.gaussian_filter(x, (1.0, 1.0, 0)))
+    return (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _plateau(values: Array, clip: float) -> Array:
+    """Equalize a histogram whose bins are cut at ``clip`` times their mean."""
+    bins = 1024
+    lo, hi = np.quantile(values, [0.0005, 0.9995])
+    counts, edges = np.histogram(values, bins, (float(lo), float(hi) + 1e-6))
+    capped = np.minimum(counts, clip * counts.mean()) + 0.15 * counts.mean()
+    curve = np.concatenate([[0], np.cumsum(capped)]) / capped.sum()
+    return np.interp(values, edges, curve).astype(np.float32)
+
+
+def automatic_gain(celsius: Array, camera: ThermalCamera) -> Array:
+    """Map apparent temperature to [0, 1] as the camera's electronics do."""
+    if camera.gain == "plateau":
+        spread = float(np.quantile(celsius, 0.995) - np.quantile(celsius, 0.005))
+        x = _plateau(celsius, camera.plateau)
+        return (0.5 + (x - 0.5) * min(1.0, spread / camera.min_span)).astype(np.float32)
+    solid = celsius[celsius > np.median(celsius) - 14.0]  # the cold sky does not set the range
+    lo, hi = float(np.percentile(solid, camera.low)), float(np.percentile(celsius, camera.high))
+    if hi - lo < camera.min_span:
+        hi = lo + camera.min_span
+    return np.clip((celsius - lo) / (hi - lo), 0, 1).astype(np.float32)
+
+
+def sense(celsius: Array, camera: ThermalCamera, rng: np.random.Generator, fixed_seed: int = 0) -> Bytes:
+    """Turn apparent temperature ``(H, W)`` into an 8-bit infrared picture.
+
+    ``fixed_seed`` numbers the individual camera: its fixed-pattern noise is the same in each frame.
+    """
+    shape = celsius.shape
+    x = ndimage.gaussian_filter(np.clip(celsius, -60, 120), camera.blur)
+    own = np.random.default_rng(fixed_seed)
+    pattern = own.standard_normal(shape) * camera.fixed * 0.6
+    pattern = pattern + power_noise((shape[0], shape[1]), 1.0, own) * camera.fixed
+    stripes = own.standard_normal(shape[1])[None] * camera.columns + own.standard_normal(shape[0])[:, None] * camera.columns * 0.3
+    temporal = ndimage.gaussian_filter(rng.standard_normal(shape), 0.45) * 1.5 * camera.noise
+    x = (x + pattern + stripes + temporal).astype(np.float32)
+    y = automatic_gain(x, camera)
+    if camera.detail > 0:
+        y = y + camera.detail * (y - ndimage.gaussian_filter(y, shape[0] / 60))
+        y = y + 0.5 * camera.detail * (y - ndimage.gaussian_filter(y, 1.2))
+    y = np.clip(y, 0, 1) ** camera.gamma
+    if camera.black_hot:
+        y = 1 - y
+    return (y * 255 + 0.5).astype(np.uint8)

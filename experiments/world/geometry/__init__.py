@@ -1,0 +1,1 @@
+"""What stands in a scene: ground, buildings, street furniture, vegetation, rooms."""

@@ -1,0 +1,1 @@
+"""Layouts: each fills a stage with one kind of place."""

@@ -1,0 +1,113 @@
+"""Light: the sky with sun and clouds, and the lamps of a night."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.world.noise import fractal
+
+Array = npt.NDArray[np.float32]
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Lamp:
+    """One artificial light; ``intensity`` is radiant intensity, ``cutoff`` degrees (180: all ways)."""
+
+    position: Vector
+    color: Vector
+    intensity: float
+    direction: Vector = (0.0, 0.0, -1.0)
+    cutoff: float = 180.0
+
+
+@dataclass(frozen=True)
+class Light:
+    """What lights a scene; radiances relative to a white wall in the sun at about 1.
+
+    ``sun`` is the direction to the sun; ``sun_color`` its irradiance (zeros by night or overcast);
+    ``zenith`` and ``horizon`` are radiances of the sky, ``cloud`` its cover in [0, 1].
+    """
+
+    kind: str
+    sun: Vector
+    sun_color: Vector
+    zenith: Vector
+    horizon: Vector
+    cloud: float
+    cloud_color: Vector
+    glow: Vector
+    seed: int
+    lamps_on: bool
+    lamps: tuple[Lamp, ...] = field(default=())
+
+
+def _scaled(color: tuple[float, float, float], by: float) -> Vector:
+    return (color[0] * by, color[1] * by, color[2] * by)
+
+
+def random_light(kind: str, rng: np.random.Generator) -> Light:
+    """Draw light of a kind: ``clear``, ``overcast``, ``dusk``, ``night`` or ``indoor``.
+
+    Raises:
+        ValueError: if the kind is none of these.
+    """
+    azimuth = rng.uniform(0, 2 * np.pi)
+    elevation = np.radians(rng.uniform(18, 62))
+    seed = int(rng.integers(1 << 30))
+
+    def to(e: float) -> Vector:
+        return (float(np.cos(azimuth) * np.cos(e)), float(np.sin(azimuth) * np.cos(e)), float(np.sin(e)))
+
+    if kind == "clear":
+        warmth = float(np.clip(1 - elevation / 0.9, 0, 0.6))
+        sun = (3.0, 2.85 - 0.6 * warmth, 2.6 - 1.5 * warmth)
+        return Light(kind, to(elevation), sun, (0.13, 0.24, 0.50), (0.48, 0.56, 0.66),
+                     rng.uniform(0.0, 0.6), (0.85, 0.85, 0.86), (0.5, 0.45, 0.35), seed, False)
+    if kind == "overcast":
+        gray = rng.uniform(0.5, 0.9)
+        return Light(kind, to(elevation), (0, 0, 0), _scaled((0.9, 0.95, 1.0), gray), _scaled((0.72, 0.76, 0.8), gray),
+                     1.0, _scaled((0.8, 0.83, 0.87), gray), (0, 0, 0), seed, False)
+    if kind == "dusk":
+        low = np.radians(rng.uniform(-3, 6))
+        s = 0.05 if low > 0 else 0.0
+        return Light(kind, to(max(float(low), 0.03)), (2.2 * s, 1.1 * s, 0.5 * s), (0.022, 0.032, 0.07), (0.10, 0.085, 0.085),
+                     rng.uniform(0.1, 0.8), (0.06, 0.045, 0.05), (0.16, 0.07, 0.03), seed, True)
+    if kind in ("night", "indoor"):
+        level = rng.uniform(0.3, 1.6) * 1e-3
+        town = (1.3, 1.0, 0.75) if rng.random() < 0.6 else (0.7, 0.85, 1.3)
+        return Light(kind, to(0.5), (0, 0, 0), _scaled((0.6, 0.8, 1.4), level), _scaled(town, 2.5 * level),
+                     rng.uniform(0.2, 0.9), _scaled(town, 1.4 * level), (0, 0, 0), seed, True)
+    raise ValueError(f"light must be clear, overcast, dusk, night or indoor, got {kind!r}")
+
+
+def sky_radiance(light: Light, directions: npt.NDArray[np.floating]) -> Array:
+    """Return the sky's radiance ``(..., 3)`` in unit directions ``(..., 3)``, without the sun's disk."""
+    up = np.clip(directions[..., 2], 0.0, 1.0)
+    blend = (1 - up)[..., None] ** 3.5
+    sky = np.asarray(light.zenith) * (1 - blend) + np.asarray(light.horizon) * blend
+    toward = np.clip(directions @ np.asarray(light.sun), 0, 1)[..., None]
+    low = np.exp(-up / 0.18)[..., None] if light.kind == "dusk" else 1.0
+    sky = sky + np.asarray(light.glow) * (toward**6 * 0.6 + toward**60 * 1.5) * low
+    if light.cloud > 0:
+        plane = directions / (up + 0.12)[..., None]
+        puff = fractal(plane, 1.1, 5, seed=light.seed) + 0.25 * fractal(plane, 4.0, 2, seed=light.seed + 5)
+        cover = np.clip((puff + 1.3 * light.cloud - 0.75) * 2.2, 0, 1)[..., None]
+        shade = 1 - 0.35 * np.clip(puff, -0.3, 1)[..., None]
+        edge = 1 + 2.0 * toward**8
+        sky = sky * (1 - 0.9 * cover) + np.asarray(light.cloud_color) * shade * edge * 0.9 * cover
+    ground = np.asarray(light.horizon) * 0.25
+    below = np.clip(-directions[..., 2] * 8, 0, 1)[..., None]
+    return np.maximum(sky * (1 - below) + ground * below, 0).astype(np.float32)
+
+
+def environment_map(light: Light, height: int = 96) -> Array:
+    """Return the sky as a latitude-longitude map ``(height, 2 height, 3)``, z upwards."""
+    theta = (np.arange(height) + 0.5) / height * np.pi
+    phi = (np.arange(2 * height) + 0.5) / (2 * height) * 2 * np.pi
+    t, p = np.meshgrid(theta, phi, indexing="ij")
+    d = np.stack([np.sin(t) * np.sin(p), np.sin(t) * np.cos(p), np.cos(t)], -1)
+    return sky_radiance(light, d)

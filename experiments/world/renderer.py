@@ -1,0 +1,259 @@
+"""Mitsuba 3: what every pixel sees (geometry) and how much light it gets.
+
+The fine texture of surfaces is not given to the renderer: it path-traces plain albedos, and the
+texture multiplies the picture afterwards (``shading``). That keeps scenes small and lets both
+cameras draw their texture from the same points in space.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import glob
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.world.light import Light, environment_map
+from experiments.world.materials import finishes, material_of
+from experiments.world.part import Part
+from experiments.world.scene import Camera
+
+Array = npt.NDArray[np.float32]
+
+
+def find_llvm() -> str | None:
+    """Find an LLVM library that Dr.Jit can use (16 or newer; 14 and 15 crash)."""
+    if os.environ.get("DRJIT_LIBLLVM_PATH"):
+        return os.environ["DRJIT_LIBLLVM_PATH"]
+    for version in range(21, 15, -1):
+        for pattern in (
+            f"/usr/lib/*/libLLVM*{version}*",
+            f"/usr/lib/llvm-{version}/lib/libLLVM*",
+            f"/opt/homebrew/opt/llvm*/lib/libLLVM*{version}*",
+        ):
+            found = sorted(glob.glob(pattern))
+            if found:
+                return found[0]
+        name = ctypes.util.find_library(f"LLVM-{version}")
+        if name:
+            return name
+    return None
+
+
+@lru_cache(maxsize=1)
+def mitsuba() -> ModuleType:
+    """Import Mitsuba with the fastest variant that runs here, saying so if that is the slow one.
+
+    Raises:
+        ImportError: if Mitsuba is not installed; the message says how to install it.
+    """
+    library = find_llvm()
+    if library:
+        os.environ["DRJIT_LIBLLVM_PATH"] = library
+    try:
+        import mitsuba as mi
+    except ImportError as error:
+        raise ImportError(
+            "rendering needs Mitsuba 3: install the extra, pip install -e '.[world]'"
+        ) from error
+    wanted = os.environ.get("WORLD_VARIANT", "llvm_ad_rgb" if library else "scalar_rgb")
+    if not library and "WORLD_VARIANT" not in os.environ:
+        print("no LLVM 16 or newer found (Debian: libllvm19): rendering 2 to 20 times slower")
+    mi.set_variant(wanted)
+    mi.set_log_level(mi.LogLevel.Error)
+    return mi
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Parts merged to one mesh for each way of reflecting light."""
+
+    finish: str
+    emission: float
+    vertices: Array
+    normals: Array
+    colors: Array
+    faces: npt.NDArray[np.int32]
+    part_of_face: npt.NDArray[np.int32]
+
+
+def vertex_normals(vertices: Array, faces: npt.NDArray[np.int32]) -> Array:
+    """Average the normals of the faces around each vertex, weighted by area."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    n = np.cross(b - a, c - a)
+    total = np.zeros((len(vertices), 3), np.float64)
+    for k in range(3):
+        for axis in range(3):
+            total[:, axis] += np.bincount(faces[:, k], n[:, axis], len(vertices))
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return np.where(length > 1e-12, total / np.maximum(length, 1e-12), [0, 0, 1]).astype(np.float32)
+
+
+def bundle(parts: list[Part]) -> list[Bundle]:
+    """Merge the parts of a scene by finish, with normals and colors at the vertices."""
+    groups: dict[tuple[str, float], list[int]] = {}
+    for i, part in enumerate(parts):
+        m = material_of(part.material)
+        groups.setdefault((m.finish, m.emission if m.lights_scene else 0.0), []).append(i)
+    result = []
+    for (finish, emission), members in groups.items():
+        v_all, n_all, c_all, f_all, p_all, offset = [], [], [], [], [], 0
+        for i in members:
+            v, f = parts[i].vertices, parts[i].faces
+            if not parts[i].normals_smooth:
+                v, f = v[f].reshape(-1, 3), np.arange(3 * len(f), dtype=np.int32).reshape(-1, 3)
+            v_all.append(v)
+            n_all.append(vertex_normals(v, f))
+            c_all.append(np.broadcast_to(np.asarray(parts[i].color, np.float32), v.shape))
+            f_all.append(f + offset)
+            p_all.append(np.full(len(f), i, np.int32))
+            offset += len(v)
+        arrays = (np.concatenate(x) for x in (v_all, n_all, c_all, f_all, p_all))
+        result.append(Bundle(finish, emission, *arrays))
+    return result
+
+
+def write_ply(path: Path, b: Bundle) -> None:
+    """Write a bundle as a binary PLY file with normals and colors."""
+    header = (
+        f"ply\nformat binary_little_endian 1.0\nelement vertex {len(b.vertices)}\n"
+        + "".join(f"property float {k}\n" for k in ("x", "y", "z", "nx", "ny", "nz", "r", "g", "b"))
+        + f"element face {len(b.faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    rows = np.hstack([b.vertices, b.normals, b.colors]).astype("<f4")
+    faces = np.zeros(len(b.faces), dtype=[("n", "u1"), ("i", "<i4", 3)])
+    faces["n"], faces["i"] = 3, b.faces
+    path.write_bytes(header.encode() + rows.tobytes() + faces.tobytes())
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What every (sub)pixel sees: arrays of shape ``(H, W)`` or ``(H, W, 3)``; part -1 is sky."""
+
+    position: Array
+    normal: Array
+    depth: Array
+    part: npt.NDArray[np.int32]
+    face: npt.NDArray[np.int32]
+
+
+class Renderer:
+    """Hold one scene's meshes and render it from any camera under any light."""
+
+    def __init__(self, parts: list[Part]) -> None:
+        self.mi = mitsuba()
+        self.bundles = bundle(parts)
+        with tempfile.TemporaryDirectory() as folder:
+            shapes: dict[str, Any] = {}
+            lit: dict[str, Any] = {}
+            white = {"type": "twosided", "bsdf": {"type": "diffuse", "reflectance": {"type": "rgb", "value": 1.0}}}
+            albedo = {"type": "mesh_attribute", "name": "vertex_color"}
+            table = finishes(albedo)
+            for n, b in enumerate(self.bundles):
+                path = Path(folder) / f"{n}.ply"
+                write_ply(path, b)
+                ply = {"type": "ply", "filename": str(path)}
+                shapes[f"m{n:02d}"] = {**ply, "bsdf": white}
+                lit[f"m{n:02d}"] = {**ply, "bsdf": {"type": "twosided", "bsdf": table[b.finish]}}
+                if b.emission > 0:
+                    glow = {"type": "rgb", "value": [b.emission, b.emission * 0.85, b.emission * 0.6]}
+                    lit[f"m{n:02d}"]["emitter"] = {"type": "area", "radiance": glow}
+            self._solid: Any = None
+            self.white = self._freeze(shapes)
+            self.colored = self._freeze(lit)
+
+    def _freeze(self, shapes: dict[str, Any]) -> dict[str, Any]:
+        """Load the shapes once, so that several scenes can hold them."""
+        return {name: self.mi.load_dict(shape) for name, shape in shapes.items()}
+
+    def _order(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Turn the renderer's numbers of shapes into positions in ``bundles``."""
+        if self.mi.variant().startswith("scalar"):
+            return index
+        import drjit
+
+        pointers = [self.mi.ShapePtr(shape) for shape in self.white.values()]
+        numbers = [int(drjit.reinterpret_array(self.mi.UInt32, p)[0]) for p in pointers]
+        table = np.zeros(max([*numbers, int(index.max())]) + 1, np.int64)
+        table[numbers] = np.arange(len(numbers))
+        return table[index]
+
+    def _sensor(self, camera: Camera, width: int, height: int, samples: int, still: bool) -> dict[str, Any]:
+        transform = self.mi.ScalarTransform4f().look_at(origin=list(camera.origin), target=list(camera.target), up=[0, 0, 1])
+        sampler = {"type": "stratified", "jitter": False, "sample_count": 1} if still else {"type": "independent", "sample_count": samples}
+        film = {"type": "hdrfilm", "width": width, "height": height, "rfilter": {"type": "box"}, "component_format": "float32", "pixel_format": "rgb"}
+        return {"type": "perspective", "fov": camera.fov, "to_world": transform, "film": film, "sampler": sampler, "near_clip": 0.05, "far_clip": 5000.0}
+
+    def _render(self, scene: dict[str, Any], seed: int = 0) -> Array:
+        return np.array(self.mi.render(self.mi.load_dict({"type": "scene", **scene}), seed=seed), np.float32)
+
+    def geometry(self, camera: Camera, width: int, height: int) -> Seen:
+        """Find what the center of every pixel sees."""
+        aovs = "p:position,n:sh_normal,d:depth,s:shape_index,f:prim_index"
+        a = self._render({
+            "integrator": {"type": "aov", "aovs": aovs},
+            "sensor": self._sensor(camera, width, height, 1, True),
+            **self.white,
+        })
+        a = a[..., -9:]
+        depth = a[..., 6]
+        hit = depth > 0
+        shape, face = a[..., 7].round().astype(np.int64), a[..., 8].round().astype(np.int64)
+        shape = self._order(shape)
+        starts = np.cumsum([0] + [len(b.faces) for b in self.bundles])
+        owner = np.concatenate([b.part_of_face for b in self.bundles])
+        index = np.where(hit, starts[np.clip(shape, 0, len(self.bundles) - 1)] + face, 0)
+        part = np.where(hit, owner[np.clip(index, 0, len(owner) - 1)], -1)
+        return Seen(a[..., :3], a[..., 3:6], np.where(hit, depth, np.inf).astype(np.float32), part.astype(np.int32), index.astype(np.int32))
+
+    def exposure_to_sky(self, camera: Camera, sun: tuple[float, float, float], width: int, height: int, samples: int) -> tuple[Array, Array]:
+        """Return the sun's irradiance (1: facing it) and the fraction of sky seen, per pixel."""
+        d = [-float(c) for c in sun]
+        a = self._render({
+            "integrator": {"type": "direct"},
+            "sensor": self._sensor(camera, width, height, samples, False),
+            "sun": {"type": "directional", "direction": d, "irradiance": {"type": "rgb", "value": [np.pi, 0, 0]}},
+            "sky": {"type": "constant", "radiance": {"type": "rgb", "value": [0, 1.0, 0]}},
+            **self.white,
+        }, seed=11)
+        return np.clip(a[..., 0], 0, 1), np.clip(a[..., 1], 0, 1)
+
+    def unobstructed(self, start: Array, way: Array, far: Array) -> Array:
+        """Return 1 where nothing stands between points and what lies ``far`` along ``way``, else 0."""
+        mi = self.mi
+        if self._solid is None:
+            self._solid = mi.load_dict({"type": "scene", **self.white})
+        if mi.variant().startswith("scalar"):
+            rays = (mi.Ray3f(list(o), list(d), float(t), 0, []) for o, d, t in zip(start, way, far, strict=True))
+            return np.array([0.0 if self._solid.ray_test(ray) else 1.0 for ray in rays], np.float32)
+        rays = mi.Ray3f(mi.Point3f(start.T.copy()), mi.Vector3f(way.T.copy()))
+        rays.maxt = mi.Float(np.maximum(far, 1e-3).astype(np.float32))
+        return 1.0 - np.array(self._solid.ray_test(rays)).astype(np.float32)
+
+    def light(self, camera: Camera, light: Light, width: int, height: int, samples: int, seed: int) -> Array:
+        """Path-trace light of sky, sun and windows (not lamps); linear radiance ``(H, W, 3)``."""
+        mi = self.mi
+        scene: dict[str, Any] = {
+            "integrator": {"type": "path", "max_depth": 5, "rr_depth": 4, "hide_emitters": True},
+            "sensor": self._sensor(camera, width, height, samples, False),
+            "sky": {
+                "type": "envmap",
+                "bitmap": mi.Bitmap(environment_map(light)),
+                "to_world": mi.ScalarTransform4f().rotate([1, 0, 0], 90),
+            },
+            **self.colored,
+        }
+        if max(light.sun_color) > 0:
+            scene["sun"] = {
+                "type": "directional",
+                "direction": [-float(c) for c in light.sun],
+                "irradiance": {"type": "rgb", "value": list(light.sun_color)},
+            }
+        return self._render(scene, seed=seed)[..., :3]

@@ -1,0 +1,154 @@
+"""From what pixels see to the two radiance pictures, before air and cameras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from experiments.world.lamplight import HIGHLIGHT, lamp_light
+from experiments.world.light import sky_radiance
+from experiments.world.materials import material_of
+from experiments.world.noise import fractal
+from experiments.world.renderer import Renderer, Seen
+from experiments.world.scene import Scene
+from experiments.world.textures import TEXTURES, Points
+from experiments.world.thermal import (
+    leaving_radiance,
+    radiance,
+    sky_temperature,
+    surface_temperature,
+)
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Radiance:
+    """Pictures at the resolution of the sensor, and finer maps for the truth.
+
+    Attributes:
+        visible: linear radiance ``(H, W, 3)`` without air.
+        clear: the same in good light (see ``truth``), or None.
+        thermal: band radiance ``(H, W)`` without air.
+        temperature: degrees Celsius ``(H, W)``, apparent for the sky.
+        depth: meters along the ray, infinite for the sky, at the sensor's resolution.
+        fine: what the subpixels see.
+    """
+
+    visible: Array
+    thermal: Array
+    temperature: Array
+    depth: Array
+    fine: Seen
+    factor: int
+
+
+def pool(a: Array, factor: int) -> Array:
+    """Average blocks of ``factor`` x ``factor`` pixels."""
+    h, w = a.shape[0] // factor, a.shape[1] // factor
+    return a.reshape(h, factor, w, factor, *a.shape[2:]).mean((1, 3), dtype=np.float32)
+
+
+def texture(scene: Scene, seen: Seen, directions: Array) -> tuple[Array, Array]:
+    """Evaluate every material's texture where it is seen: albedo factor and relief."""
+    factor = np.ones((*seen.part.shape, 3), np.float32)
+    relief = np.zeros(seen.part.shape, np.float32)
+    names = np.array([material_of(p.material).texture for p in scene.parts])
+    spread = np.linalg.norm(directions[0, 0] - directions[0, 1])
+    facing = np.abs((seen.normal * directions).sum(-1))
+    step = np.where(np.isfinite(seen.depth), seen.depth, 0) * spread / np.sqrt(np.maximum(facing, 0.05))
+    owner = np.where(seen.part >= 0, names[seen.part], "")
+    for name in np.unique(names):
+        at = owner == name
+        if not at.any():
+            continue
+        points = Points(seen.position[at], seen.normal[at], seen.part[at], seen.face[at], step[at], scene.seed % 100003)
+        factor[at], relief[at] = TEXTURES[str(name)](points)
+    return factor, relief
+
+
+def smooth(light: Array, seen: Seen, levels: int = 3) -> Array:
+    """Remove the path tracer's noise from light on surfaces, not across edges of things.
+
+    An a-trous wavelet filter (Dammertz et al. 2010, "Edge-avoiding a-trous wavelet transform for
+    fast global illumination filtering") guided by part, normal and distance; fireflies are first
+    cut to the largest of the medians around them.
+    """
+    gray = light.mean(-1)
+    cap = 3.0 * ndimage.median_filter(gray, 5) + 1e-4
+    light = light * np.minimum(1.0, cap / np.maximum(gray, 1e-6))[..., None]
+    depth = np.where(np.isfinite(seen.depth), seen.depth, 1e4).astype(np.float32)
+    for level in range(levels):
+        step = 2**level
+        gray = light.mean(-1)
+        total, weights = light.copy(), np.ones_like(gray)
+        for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+            for sign in (1, -1):
+                shift = (sign * dy * step, sign * dx * step)
+                other = np.roll(light, shift, (0, 1))
+                other_gray = np.roll(gray, shift, (0, 1))
+                w = (np.roll(seen.part, shift, (0, 1)) == seen.part).astype(np.float32)
+                w *= np.clip((np.roll(seen.normal, shift, (0, 1)) * seen.normal).sum(-1), 0, 1) ** 16
+                w *= np.abs(np.roll(depth, shift, (0, 1)) - depth) < 0.03 * step * depth
+                w *= 1 / (1 + 2 * (np.abs(other_gray - gray) / (0.25 * (other_gray + gray) + 1e-6)) ** 2)
+                total += w[..., None] * other
+                weights += w
+        light = total / weights[..., None]
+    return light.astype(np.float32)
+
+
+def highlights(scene: Scene) -> Array:
+    """Strength and exponent of every part's highlight, ``(parts, 2)``."""
+    return np.array([HIGHLIGHT.get(material_of(p.material).finish, (0.0, 1.0)) for p in scene.parts], np.float32)
+
+
+def bounce(diffuse: Array, seen: Seen) -> Array:
+    """Stand in for lamp light reflected by surfaces around: the picture's own, widely blurred."""
+    size = diffuse.shape[0] / 10
+    return np.stack([ndimage.gaussian_filter(diffuse[..., c], size) for c in range(3)], -1)
+
+
+def emission(scene: Scene, seen: Seen) -> Array:
+    """Radiance of small bright things, which do not light the scene themselves."""
+    glow = np.array(
+        [(0.0 if m.lights_scene else m.emission) * np.asarray(p.color) for p in scene.parts for m in (material_of(p.material),)],
+        np.float32,
+    ).reshape(-1, 3)
+    return np.where((seen.part >= 0)[..., None], glow[seen.part], 0) * (0.02 if not scene.light.lamps_on else 1.0)
+
+
+def render(scene: Scene, renderer: Renderer, width: int, height: int, samples: int, factor: int = 2) -> Radiance:
+    """Render both radiance pictures of a scene."""
+    w, h = width * factor, height * factor
+    camera = scene.camera
+    seen = renderer.geometry(camera, w, h)
+    directions = camera.directions(w, h)
+    sky = seen.part < 0
+    albedo, relief = texture(scene, seen, directions)
+    lit = renderer.light(camera, scene.light, w, h, samples, scene.seed & 0x7FFFFFFF)
+    base = np.array([p.color for p in scene.parts], np.float32)[np.maximum(seen.part, 0)] + 0.02
+    shine = np.zeros_like(lit)
+    lit = smooth(lit / base, seen)
+    if scene.light.lamps_on:
+        gloss = highlights(scene)[np.maximum(seen.part, 0)]
+        diffuse, shine = lamp_light(renderer, scene.light.lamps, seen, directions, gloss)
+        lit = lit + diffuse + 0.06 * bounce(diffuse, seen)
+    lit = lit * base * albedo + shine + emission(scene, seen)
+    visible = np.where(sky[..., None], sky_radiance(scene.light, directions), lit)
+    sun, view = renderer.exposure_to_sky(camera, scene.light.sun, w // 2, h // 2, 12)
+    sun, view = (np.repeat(np.repeat(x, 2, 0), 2, 1) for x in (sun, view))
+    weather = scene.weather
+    temperature, emissivity = surface_temperature(
+        [p.heat for p in scene.parts], np.maximum(seen.part, 0), weather, sun, view, relief
+    )
+    up = np.arcsin(np.clip(directions[..., 2], -1, 1))
+    plane = directions / (np.clip(directions[..., 2:], 0, 1) + 0.15)
+    cloud = fractal(plane, 1.3, 4, seed=scene.light.seed) * (6.0 * weather.cloud * (1.2 - weather.cloud) + 0.5)
+    temperature = np.where(sky, sky_temperature(weather, up) + cloud, temperature)
+    band = leaving_radiance(temperature, emissivity, view, weather)
+    band = np.where(sky, radiance(temperature), band)
+    near = seen.depth.reshape(height, factor, width, factor).min((1, 3))
+    return Radiance(pool(visible, factor), pool(band, factor), pool(temperature, factor), near, seen, factor)
