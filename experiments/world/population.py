@@ -1,0 +1,89 @@
+"""People and vehicles on the places that a layout offers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from experiments.world.layouts.stage import Slot, Spot, Stage
+from experiments.world.light import Lamp
+
+
+def _visible(stage: Stage, position: tuple[float, float, float], near: float, far: float) -> bool:
+    """Whether a place lies in front of the camera, within its angle of view."""
+    origin, target, fov = stage.camera
+    d = np.subtract(position, origin)[:2]
+    f = np.subtract(target, origin)[:2]
+    length, f = float(np.hypot(*d)), f / np.hypot(*f)
+    if not near < length < far:
+        return False
+    return bool(np.degrees(np.arccos(np.clip(d @ f / length, -1, 1))) < fov * 0.5)
+
+
+def add_people(stage: Stage, count: int) -> int:
+    """Build up to ``count`` people on spots that the camera sees; return how many."""
+    from experiments.world.people import build_person
+
+    rng = stage.rng
+    high = stage.camera[0][2] > 3
+    spots = [s for s in stage.spots if _visible(stage, s.position, 4.0 if not high else 5.0, 48.0)]
+    taken: list[Spot] = []
+    for k in rng.permutation(len(spots)):
+        spot = spots[k]
+        close = any(np.hypot(*np.subtract(s.position, spot.position)[:2]) < 0.65 for s in taken)
+        if close or len(taken) >= count:
+            continue
+        taken.append(spot)
+        far = float(np.hypot(*np.subtract(spot.position, stage.camera[0])[:2]))
+        pose = str(spot.poses[rng.integers(len(spot.poses))])
+        stage.builder.extend(
+            build_person(
+                rng,
+                pose,
+                position=spot.position,
+                heading=spot.heading,
+                instance=stage.builder.new_instance(),
+                detail=float(np.clip(11.0 / far, 0.42, 0.85)),
+            )
+        )
+    return len(taken)
+
+
+def add_vehicles(stage: Stage, most: int) -> int:
+    """Build up to ``most`` vehicles, nearest slots first; return how many."""
+    from experiments.world.vehicles import build_vehicle
+
+    rng = stage.rng
+
+    def distance(slot: Slot) -> float:
+        return float(np.hypot(*np.subtract(slot.position, stage.camera[0])[:2]))
+
+    slots = sorted((s for s in stage.slots if 5.0 < distance(s) < 90), key=distance)[:most]
+    for slot in slots:
+        kind = str(slot.kinds[rng.integers(len(slot.kinds))])
+        lights = slot.moving and stage.dark
+        running = slot.moving or rng.random() < 0.12
+        stage.builder.extend(
+            build_vehicle(
+                rng,
+                kind,
+                position=slot.position,
+                heading=slot.heading,
+                instance=stage.builder.new_instance(),
+                running=running,
+                lights=lights,
+            )
+        )
+        if lights and kind in ("car", "van", "bus", "truck", "motorcycle"):
+            _headlights(stage, slot, 1 if kind == "motorcycle" else 2)
+    return len(slots)
+
+
+def _headlights(stage: Stage, slot: Slot, count: int) -> None:
+    """Shine two beams forward and a little down."""
+    c, s = np.cos(slot.heading), np.sin(slot.heading)
+    x, y, z = slot.position
+    for side in (-0.6, 0.6) if count == 2 else (0.0,):
+        p = (x + 2.6 * c - side * s, y + 2.6 * s + side * c, z + 0.7)
+        d = np.array([c, s, -0.06])
+        d /= np.linalg.norm(d)
+        stage.lamps.append(Lamp(p, (1.0, 0.95, 0.85), 45.0, (float(d[0]), float(d[1]), float(d[2])), 28.0))
