@@ -1,8 +1,8 @@
 """Air: haze, fog, smoke and rain between the camera and the scene, from depth.
 
-Light follows Beer and Lambert, ``L = L0 exp(-tau) + airlight``, with the optical depth ``tau`` summed
-along each ray through a density that varies in space. Fog and smoke scatter visible light; the
-infrared camera's wavelength is longer than most smoke particles, so smoke weakens it little, and
+Light follows Beer and Lambert, ``L = L0 exp(-tau) + airlight``, with the optical depth ``tau``
+summed along each ray through a density that varies in space. Fog and smoke scatter visible light;
+the infrared camera's wavelength is longer than most smoke particles, so smoke weakens it little, and
 fog a part of what it does to visible light.
 """
 
@@ -57,8 +57,10 @@ def transmittance(optical_depth: npt.ArrayLike) -> Array:
     return np.exp(-np.asarray(optical_depth, np.float32))
 
 
-def smoke_depth(plume: Plume, origin: Vector, directions: Array, depth: Array, seed: int, steps: int = 20) -> Array:
-    """Return the optical depth of a plume along every ray up to ``depth``, by marching through it."""
+def smoke_depth(
+    plume: Plume, origin: Vector, directions: Array, depth: Array, seed: int, steps: int = 20
+) -> Array:
+    """March through a plume and return its optical depth along every ray up to ``depth``."""
     o, c, r = (np.asarray(x, np.float32) for x in (origin, plume.center, plume.radii))
     reach = float(r.max()) * 1.3
     middle = ((c - o) * directions).sum(-1)
@@ -85,7 +87,9 @@ def fog_depth(air: Air, origin: Vector, directions: Array, depth: Array) -> Arra
     return air.fog * far * uneven * rise
 
 
-def lamp_glow(lamps: tuple[Lamp, ...], origin: Vector, directions: Array, depth: Array, fog: float) -> Array:
+def lamp_glow(
+    lamps: tuple[Lamp, ...], origin: Vector, directions: Array, depth: Array, fog: float
+) -> Array:
     """Return light scattered from lamps into the rays by thin fog.
 
     For a ray that passes a lamp at distance h, the integral of ``1 / r^2`` from a to b along it is
@@ -102,7 +106,9 @@ def lamp_glow(lamps: tuple[Lamp, ...], origin: Vector, directions: Array, depth:
         reach = (np.arctan((far - along) / h) - np.arctan(-along / h)) / h
         fade = np.exp(-fog * np.linalg.norm(to))
         share = 0.35 if lamp.cutoff < 180 else 1.0
-        glow += (fog * fade * share * lamp.intensity / (4 * np.pi) * np.clip(reach, 0, None))[..., None] * np.asarray(lamp.color, np.float32)
+        glow += (fog * fade * share * lamp.intensity / (4 * np.pi) * np.clip(reach, 0, None))[
+            ..., None
+        ] * np.asarray(lamp.color, np.float32)
     return glow
 
 
@@ -112,8 +118,16 @@ def airlight(light: Light) -> Array:
     return (sky + 0.09 * np.asarray(light.sun_color)).astype(np.float32)
 
 
-def through_air(air: Air, light: Light, origin: Vector, directions: Array, depth: Array, visible: Array,
-                thermal: Array, air_radiance: float) -> tuple[Array, Array]:
+def through_air(
+    air: Air,
+    light: Light,
+    origin: Vector,
+    directions: Array,
+    depth: Array,
+    visible: Array,
+    thermal: Array,
+    air_radiance: float,
+) -> tuple[Array, Array]:
     """Return both radiance pictures as they arrive at the cameras."""
     if air.fog > 0:
         tau = fog_depth(air, origin, directions, depth)
@@ -128,11 +142,20 @@ def through_air(air: Air, light: Light, origin: Vector, directions: Array, depth
         lamps = light.lamps if light.lamps_on else ()
         c = np.asarray(plume.center, np.float32)
         near = sum(
-            (lamp.intensity / (4 * np.pi * max(float(((c - lamp.position) ** 2).sum()), 2.0)) * np.asarray(lamp.color) for lamp in lamps),
+            (
+                lamp.intensity
+                / (4 * np.pi * max(float(((c - lamp.position) ** 2).sum()), 2.0))
+                * np.asarray(lamp.color)
+                for lamp in lamps
+            ),
             np.zeros(3),
         )
         below = np.clip(1.1 - 0.35 * tau / (1 + tau), 0.5, 1.1)[..., None]
-        lit = (airlight(light) * 1.1 + 0.25 * np.asarray(near, np.float32)) * np.asarray(plume.color, np.float32) * below
+        lit = (
+            (airlight(light) * 1.1 + 0.25 * np.asarray(near, np.float32))
+            * np.asarray(plume.color, np.float32)
+            * below
+        )
         visible = visible * t + lit * (1 - t)
         t = transmittance(air.infrared_smoke * tau)
         thermal = thermal * t + air_radiance * (1 - t)
@@ -143,7 +166,9 @@ def rain_streaks(shape: tuple[int, int], strength: float, rng: np.random.Generat
     """Return the fraction of light that drops near the camera put in each pixel's place."""
     drops = np.zeros(shape, np.float32)
     count = int(strength * shape[0] * shape[1] * 0.0022)
-    drops[rng.integers(shape[0], size=count), rng.integers(shape[1], size=count)] = rng.uniform(0.2, 1, count)
+    drops[rng.integers(shape[0], size=count), rng.integers(shape[1], size=count)] = rng.uniform(
+        0.2, 1, count
+    )
     length = max(3, shape[0] // 22)
     kernel = np.zeros((length, length), np.float32)
     slant = rng.uniform(-0.25, 0.25)

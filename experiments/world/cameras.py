@@ -145,11 +145,13 @@ def exposure_gain(radiance: Array, camera: VisibleCamera) -> float:
     return float(min(camera.target**2.2 / max(level, 1e-6), camera.max_gain))
 
 
-def develop(radiance: Array, camera: VisibleCamera, rng: np.random.Generator, gain: float | None = None) -> Bytes:
+def develop(
+    radiance: Array, camera: VisibleCamera, rng: np.random.Generator, gain: float | None = None
+) -> Bytes:
     """Turn linear radiance ``(H, W, 3)`` into an 8-bit color picture.
 
-    Order: exposure, lens (glare, rays, blur, motion), vignette, sensor noise, clipping, white balance,
-    tone curve, sharpening. ``gain`` overrides the automatic exposure.
+    Order: exposure, lens (glare, rays, blur, motion), vignette, sensor noise, white balance, tone
+    curve, sharpening. ``gain`` overrides the automatic exposure.
     """
     h, w = radiance.shape[:2]
     gain = exposure_gain(radiance, camera) if gain is None else gain
@@ -171,7 +173,9 @@ def develop(radiance: Array, camera: VisibleCamera, rng: np.random.Generator, ga
     grain = rng.standard_normal((h, w, 3)).astype(np.float32)
     coarse = ndimage.gaussian_filter(rng.standard_normal((h, w, 3)).astype(np.float32), (1, 1, 0))
     noise = 0.75 * grain + 1.8 * coarse
-    noise = 0.45 * noise + 0.55 * noise.mean(-1, keepdims=True) * 1.7  # color noise is filtered away
+    noise = (
+        0.45 * noise + 0.55 * noise.mean(-1, keepdims=True) * 1.7
+    )  # color noise is filtered away
     x = x + sigma * noise
     x = np.clip(x * np.asarray(camera.balance), 0, None)
     x = x / (1 + 0.22 * x) * 1.12
@@ -206,7 +210,9 @@ def automatic_gain(celsius: Array, camera: ThermalCamera) -> Array:
     return np.clip((celsius - lo) / (hi - lo), 0, 1).astype(np.float32)
 
 
-def sense(celsius: Array, camera: ThermalCamera, rng: np.random.Generator, fixed_seed: int = 0) -> Bytes:
+def sense(
+    celsius: Array, camera: ThermalCamera, rng: np.random.Generator, fixed_seed: int = 0
+) -> Bytes:
     """Turn apparent temperature ``(H, W)`` into an 8-bit infrared picture.
 
     ``fixed_seed`` numbers the individual camera: its fixed-pattern noise is the same in each frame.
@@ -216,7 +222,10 @@ def sense(celsius: Array, camera: ThermalCamera, rng: np.random.Generator, fixed
     own = np.random.default_rng(fixed_seed)
     pattern = own.standard_normal(shape) * camera.fixed * 0.6
     pattern = pattern + power_noise((shape[0], shape[1]), 1.0, own) * camera.fixed
-    stripes = own.standard_normal(shape[1])[None] * camera.columns + own.standard_normal(shape[0])[:, None] * camera.columns * 0.3
+    stripes = (
+        own.standard_normal(shape[1])[None] * camera.columns
+        + own.standard_normal(shape[0])[:, None] * camera.columns * 0.3
+    )
     temporal = ndimage.gaussian_filter(rng.standard_normal(shape), 0.45) * 1.5 * camera.noise
     x = (x + pattern + stripes + temporal).astype(np.float32)
     y = automatic_gain(x, camera)

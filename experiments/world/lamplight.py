@@ -10,12 +10,19 @@ from experiments.world.renderer import Renderer, Seen
 
 Array = npt.NDArray[np.float32]
 # Strength and exponent of the highlight (Blinn 1977) of each finish; others have none.
-HIGHLIGHT = {"satin": (0.03, 30.0), "lacquer": (0.25, 300.0), "glass": (0.5, 800.0), "metal": (0.15, 40.0),
-             "wet": (0.45, 60.0), "water": (0.6, 300.0), "chrome": (0.8, 200.0)}  # fmt: skip
+HIGHLIGHT = {
+    "satin": (0.03, 30.0),
+    "lacquer": (0.25, 300.0),
+    "glass": (0.5, 800.0),
+    "metal": (0.15, 40.0),
+    "wet": (0.45, 60.0),
+    "water": (0.6, 300.0),
+    "chrome": (0.8, 200.0),
+}
 
 
 def beam(lamp: Lamp, toward: Array) -> Array:
-    """Return how much of a lamp's intensity leaves in unit directions ``toward`` (from the lamp)."""
+    """Return how much of a lamp's intensity leaves in unit directions ``toward``."""
     if lamp.cutoff >= 180:
         return np.ones(toward.shape[:-1], np.float32)
     cosine = toward @ np.asarray(lamp.direction, np.float32)
@@ -24,8 +31,13 @@ def beam(lamp: Lamp, toward: Array) -> Array:
     return (t * t * (3 - 2 * t)).astype(np.float32)
 
 
-def lamp_light(renderer: Renderer, lamps: tuple[Lamp, ...], seen: Seen, directions: Array,
-               gloss: npt.NDArray[np.float32]) -> tuple[Array, Array]:
+def lamp_light(
+    renderer: Renderer,
+    lamps: tuple[Lamp, ...],
+    seen: Seen,
+    directions: Array,
+    gloss: npt.NDArray[np.float32],
+) -> tuple[Array, Array]:
     """Return diffuse irradiance over pi and highlights, both ``(H, W, 3)``.
 
     ``gloss`` holds the highlight's strength and exponent per pixel, ``(H, W, 2)``.
@@ -49,6 +61,10 @@ def lamp_light(renderer: Renderer, lamps: tuple[Lamp, ...], seen: Seen, directio
         diffuse += (power * facing / np.pi)[..., None] * color
         half = way - directions
         half /= np.linalg.norm(half, axis=-1, keepdims=True) + 1e-6
-        peak = np.clip((half * seen.normal).sum(-1), 0, 1) ** gloss[..., 1] * (gloss[..., 1] + 2) / (2 * np.pi)
+        peak = (
+            np.clip((half * seen.normal).sum(-1), 0, 1) ** gloss[..., 1]
+            * (gloss[..., 1] + 2)
+            / (2 * np.pi)
+        )
         shine += (power * np.clip(facing, 0, 1) * gloss[..., 0] * peak)[..., None] * color
     return diffuse, shine

@@ -15,7 +15,7 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Lamp:
-    """One artificial light; ``intensity`` is radiant intensity, ``cutoff`` degrees (180: all ways)."""
+    """One artificial light: radiant intensity, and cutoff in degrees (180: in all directions)."""
 
     position: Vector
     color: Vector
@@ -60,32 +60,76 @@ def random_light(kind: str, rng: np.random.Generator) -> Light:
     seed = int(rng.integers(1 << 30))
 
     def to(e: float) -> Vector:
-        return (float(np.cos(azimuth) * np.cos(e)), float(np.sin(azimuth) * np.cos(e)), float(np.sin(e)))
+        return (
+            float(np.cos(azimuth) * np.cos(e)),
+            float(np.sin(azimuth) * np.cos(e)),
+            float(np.sin(e)),
+        )
 
     if kind == "clear":
         warmth = float(np.clip(1 - elevation / 0.9, 0, 0.6))
         sun = (3.0, 2.85 - 0.6 * warmth, 2.6 - 1.5 * warmth)
-        return Light(kind, to(elevation), sun, (0.13, 0.24, 0.50), (0.48, 0.56, 0.66),
-                     rng.uniform(0.0, 0.6), (0.85, 0.85, 0.86), (0.5, 0.45, 0.35), seed, False)
+        return Light(
+            kind,
+            to(elevation),
+            sun,
+            (0.13, 0.24, 0.50),
+            (0.48, 0.56, 0.66),
+            rng.uniform(0.0, 0.6),
+            (0.85, 0.85, 0.86),
+            (0.5, 0.45, 0.35),
+            seed,
+            False,
+        )
     if kind == "overcast":
         gray = rng.uniform(0.5, 0.9)
-        return Light(kind, to(elevation), (0, 0, 0), _scaled((0.9, 0.95, 1.0), gray), _scaled((0.72, 0.76, 0.8), gray),
-                     1.0, _scaled((0.8, 0.83, 0.87), gray), (0, 0, 0), seed, False)
+        return Light(
+            kind,
+            to(elevation),
+            (0, 0, 0),
+            _scaled((0.9, 0.95, 1.0), gray),
+            _scaled((0.72, 0.76, 0.8), gray),
+            1.0,
+            _scaled((0.8, 0.83, 0.87), gray),
+            (0, 0, 0),
+            seed,
+            False,
+        )
     if kind == "dusk":
         low = np.radians(rng.uniform(-3, 6))
         s = 0.05 if low > 0 else 0.0
-        return Light(kind, to(max(float(low), 0.03)), (2.2 * s, 1.1 * s, 0.5 * s), (0.022, 0.032, 0.07), (0.10, 0.085, 0.085),
-                     rng.uniform(0.1, 0.8), (0.06, 0.045, 0.05), (0.16, 0.07, 0.03), seed, True)
+        return Light(
+            kind,
+            to(max(float(low), 0.03)),
+            (2.2 * s, 1.1 * s, 0.5 * s),
+            (0.022, 0.032, 0.07),
+            (0.10, 0.085, 0.085),
+            rng.uniform(0.1, 0.8),
+            (0.06, 0.045, 0.05),
+            (0.16, 0.07, 0.03),
+            seed,
+            True,
+        )
     if kind in ("night", "indoor"):
         level = rng.uniform(0.3, 1.6) * 1e-3
         town = (1.3, 1.0, 0.75) if rng.random() < 0.6 else (0.7, 0.85, 1.3)
-        return Light(kind, to(0.5), (0, 0, 0), _scaled((0.6, 0.8, 1.4), level), _scaled(town, 2.5 * level),
-                     rng.uniform(0.2, 0.9), _scaled(town, 1.4 * level), (0, 0, 0), seed, True)
+        return Light(
+            kind,
+            to(0.5),
+            (0, 0, 0),
+            _scaled((0.6, 0.8, 1.4), level),
+            _scaled(town, 2.5 * level),
+            rng.uniform(0.2, 0.9),
+            _scaled(town, 1.4 * level),
+            (0, 0, 0),
+            seed,
+            True,
+        )
     raise ValueError(f"light must be clear, overcast, dusk, night or indoor, got {kind!r}")
 
 
 def sky_radiance(light: Light, directions: npt.NDArray[np.floating]) -> Array:
-    """Return the sky's radiance ``(..., 3)`` in unit directions ``(..., 3)``, without the sun's disk."""
+    """Return the sky's radiance in unit directions ``(..., 3)``, without the sun's disk."""
     up = np.clip(directions[..., 2], 0.0, 1.0)
     blend = (1 - up)[..., None] ** 3.5
     sky = np.asarray(light.zenith) * (1 - blend) + np.asarray(light.horizon) * blend
@@ -94,7 +138,9 @@ def sky_radiance(light: Light, directions: npt.NDArray[np.floating]) -> Array:
     sky = sky + np.asarray(light.glow) * (toward**6 * 0.6 + toward**60 * 1.5) * low
     if light.cloud > 0:
         plane = directions / (up + 0.12)[..., None]
-        puff = fractal(plane, 1.1, 5, seed=light.seed) + 0.25 * fractal(plane, 4.0, 2, seed=light.seed + 5)
+        puff = fractal(plane, 1.1, 5, seed=light.seed) + 0.25 * fractal(
+            plane, 4.0, 2, seed=light.seed + 5
+        )
         cover = np.clip((puff + 1.3 * light.cloud - 0.75) * 2.2, 0, 1)[..., None]
         shade = 1 - 0.35 * np.clip(puff, -0.3, 1)[..., None]
         edge = 1 + 2.0 * toward**8

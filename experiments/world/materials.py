@@ -82,6 +82,7 @@ def material_of(name: str) -> Material:
 
 def finishes(albedo: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Give the renderer's description of each reflection model for one source of albedo."""
+
     def glossy(**values: float) -> dict[str, Any]:
         return {"type": "principled", "base_color": albedo, **values}
 

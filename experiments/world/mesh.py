@@ -58,9 +58,7 @@ def box(size: Sequence[float], center: Sequence[float], heading: float = 0.0) ->
     return quads(corners[_SIDES])
 
 
-def tube(
-    points: npt.ArrayLike, radii: npt.ArrayLike, sides: int = 8, caps: bool = True
-) -> Mesh:
+def tube(points: npt.ArrayLike, radii: npt.ArrayLike, sides: int = 8, caps: bool = True) -> Mesh:
     """Sweep a circle along a line of points ``(N, 3)`` with one radius each."""
     p = np.asarray(points, np.float64)
     r = np.broadcast_to(np.asarray(radii, np.float64), len(p))

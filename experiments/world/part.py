@@ -24,7 +24,7 @@ class Part:
         normals_smooth: whether vertex normals are interpolated over the faces.
         vertex_color: float32 ``(V, 3)`` albedo at each vertex in place of ``color``, or None.
         vertex_heat: float32 ``(V,)`` degrees Celsius added at each vertex to the temperature
-            that ``heat`` stands for (folds of cloth, a hood that is hottest in its middle), or None.
+            that ``heat`` stands for (folds, a hood that is hottest in its middle), or None.
     """
 
     name: str

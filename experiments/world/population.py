@@ -21,7 +21,7 @@ def _visible(stage: Stage, position: tuple[float, float, float], near: float, fa
 
 def add_people(stage: Stage, count: int) -> int:
     """Build up to ``count`` people on spots that the camera sees; return how many."""
-    from experiments.world.people import build_person
+    from experiments.world.people.person import build_person
 
     rng = stage.rng
     high = stage.camera[0][2] > 3
@@ -50,7 +50,7 @@ def add_people(stage: Stage, count: int) -> int:
 
 def add_vehicles(stage: Stage, most: int) -> int:
     """Build up to ``most`` vehicles, nearest slots first; return how many."""
-    from experiments.world.vehicles import build_vehicle
+    from experiments.world.vehicles.vehicle import build_vehicle
 
     rng = stage.rng
 
@@ -71,6 +71,7 @@ def add_vehicles(stage: Stage, most: int) -> int:
                 instance=stage.builder.new_instance(),
                 running=running,
                 lights=lights,
+                detail=float(np.clip(12.0 / distance(slot), 0.3, 0.8)),
             )
         )
         if lights and kind in ("car", "van", "bus", "truck", "motorcycle"):
@@ -86,4 +87,6 @@ def _headlights(stage: Stage, slot: Slot, count: int) -> None:
         p = (x + 2.6 * c - side * s, y + 2.6 * s + side * c, z + 0.7)
         d = np.array([c, s, -0.06])
         d /= np.linalg.norm(d)
-        stage.lamps.append(Lamp(p, (1.0, 0.95, 0.85), 45.0, (float(d[0]), float(d[1]), float(d[2])), 28.0))
+        stage.lamps.append(
+            Lamp(p, (1.0, 0.95, 0.85), 45.0, (float(d[0]), float(d[1]), float(d[2])), 28.0)
+        )

@@ -82,6 +82,16 @@ class Bundle:
     colors: Array
     faces: npt.NDArray[np.int32]
     part_of_face: npt.NDArray[np.int32]
+    heat_of_face: Array
+
+
+def _spread(
+    part: Part, per_vertex: Array | None, value: float | tuple[float, ...], width: int
+) -> Array:
+    """One row for each vertex: the part's own values, or the same value everywhere."""
+    if per_vertex is not None:
+        return per_vertex.reshape(-1, width).astype(np.float32)
+    return np.broadcast_to(np.asarray(value, np.float32), (len(part.vertices), width))
 
 
 def vertex_normals(vertices: Array, faces: npt.NDArray[np.int32]) -> Array:
@@ -104,19 +114,21 @@ def bundle(parts: list[Part]) -> list[Bundle]:
         groups.setdefault((m.finish, m.emission if m.lights_scene else 0.0), []).append(i)
     result = []
     for (finish, emission), members in groups.items():
-        v_all, n_all, c_all, f_all, p_all, offset = [], [], [], [], [], 0
+        rows: list[list[np.ndarray]] = [[] for _ in range(6)]
+        offset = 0
         for i in members:
-            v, f = parts[i].vertices, parts[i].faces
-            if not parts[i].normals_smooth:
-                v, f = v[f].reshape(-1, 3), np.arange(3 * len(f), dtype=np.int32).reshape(-1, 3)
-            v_all.append(v)
-            n_all.append(vertex_normals(v, f))
-            c_all.append(np.broadcast_to(np.asarray(parts[i].color, np.float32), v.shape))
-            f_all.append(f + offset)
-            p_all.append(np.full(len(f), i, np.int32))
+            part = parts[i]
+            v, f = part.vertices, part.faces
+            color = _spread(part, part.vertex_color, part.color, 3)
+            heat = _spread(part, part.vertex_heat, 0.0, 1)[f].mean((1, 2))
+            if not part.normals_smooth:
+                v, color = v[f].reshape(-1, 3), color[f].reshape(-1, 3)
+                f = np.arange(len(v), dtype=np.int32).reshape(-1, 3)
+            new = (v, vertex_normals(v, f), color, f + offset, np.full(len(f), i, np.int32), heat)
+            for row, array in zip(rows, new, strict=True):
+                row.append(array)
             offset += len(v)
-        arrays = (np.concatenate(x) for x in (v_all, n_all, c_all, f_all, p_all))
-        result.append(Bundle(finish, emission, *arrays))
+        result.append(Bundle(finish, emission, *(np.concatenate(row) for row in rows)))
     return result
 
 
@@ -150,10 +162,15 @@ class Renderer:
     def __init__(self, parts: list[Part]) -> None:
         self.mi = mitsuba()
         self.bundles = bundle(parts)
+        self.face_color = np.concatenate([b.colors[b.faces].mean(1) for b in self.bundles])
+        self.face_heat = np.concatenate([b.heat_of_face for b in self.bundles])
         with tempfile.TemporaryDirectory() as folder:
             shapes: dict[str, Any] = {}
             lit: dict[str, Any] = {}
-            white = {"type": "twosided", "bsdf": {"type": "diffuse", "reflectance": {"type": "rgb", "value": 1.0}}}
+            white = {
+                "type": "twosided",
+                "bsdf": {"type": "diffuse", "reflectance": {"type": "rgb", "value": 1.0}},
+            }
             albedo = {"type": "mesh_attribute", "name": "vertex_color"}
             table = finishes(albedo)
             for n, b in enumerate(self.bundles):
@@ -163,7 +180,10 @@ class Renderer:
                 shapes[f"m{n:02d}"] = {**ply, "bsdf": white}
                 lit[f"m{n:02d}"] = {**ply, "bsdf": {"type": "twosided", "bsdf": table[b.finish]}}
                 if b.emission > 0:
-                    glow = {"type": "rgb", "value": [b.emission, b.emission * 0.85, b.emission * 0.6]}
+                    glow = {
+                        "type": "rgb",
+                        "value": [b.emission, b.emission * 0.85, b.emission * 0.6],
+                    }
                     lit[f"m{n:02d}"]["emitter"] = {"type": "area", "radiance": glow}
             self._solid: Any = None
             self.white = self._freeze(shapes)
@@ -185,23 +205,50 @@ class Renderer:
         table[numbers] = np.arange(len(numbers))
         return table[index]
 
-    def _sensor(self, camera: Camera, width: int, height: int, samples: int, still: bool) -> dict[str, Any]:
-        transform = self.mi.ScalarTransform4f().look_at(origin=list(camera.origin), target=list(camera.target), up=[0, 0, 1])
-        sampler = {"type": "stratified", "jitter": False, "sample_count": 1} if still else {"type": "independent", "sample_count": samples}
-        film = {"type": "hdrfilm", "width": width, "height": height, "rfilter": {"type": "box"}, "component_format": "float32", "pixel_format": "rgb"}
-        return {"type": "perspective", "fov": camera.fov, "to_world": transform, "film": film, "sampler": sampler, "near_clip": 0.05, "far_clip": 5000.0}
+    def _sensor(
+        self, camera: Camera, width: int, height: int, samples: int, still: bool
+    ) -> dict[str, Any]:
+        transform = self.mi.ScalarTransform4f().look_at(
+            origin=list(camera.origin), target=list(camera.target), up=[0, 0, 1]
+        )
+        sampler = (
+            {"type": "stratified", "jitter": False, "sample_count": 1}
+            if still
+            else {"type": "independent", "sample_count": samples}
+        )
+        film = {
+            "type": "hdrfilm",
+            "width": width,
+            "height": height,
+            "rfilter": {"type": "box"},
+            "component_format": "float32",
+            "pixel_format": "rgb",
+        }
+        return {
+            "type": "perspective",
+            "fov": camera.fov,
+            "to_world": transform,
+            "film": film,
+            "sampler": sampler,
+            "near_clip": 0.05,
+            "far_clip": 5000.0,
+        }
 
     def _render(self, scene: dict[str, Any], seed: int = 0) -> Array:
-        return np.array(self.mi.render(self.mi.load_dict({"type": "scene", **scene}), seed=seed), np.float32)
+        return np.array(
+            self.mi.render(self.mi.load_dict({"type": "scene", **scene}), seed=seed), np.float32
+        )
 
     def geometry(self, camera: Camera, width: int, height: int) -> Seen:
         """Find what the center of every pixel sees."""
         aovs = "p:position,n:sh_normal,d:depth,s:shape_index,f:prim_index"
-        a = self._render({
-            "integrator": {"type": "aov", "aovs": aovs},
-            "sensor": self._sensor(camera, width, height, 1, True),
-            **self.white,
-        })
+        a = self._render(
+            {
+                "integrator": {"type": "aov", "aovs": aovs},
+                "sensor": self._sensor(camera, width, height, 1, True),
+                **self.white,
+            }
+        )
         a = a[..., -9:]
         depth = a[..., 6]
         hit = depth > 0
@@ -211,33 +258,53 @@ class Renderer:
         owner = np.concatenate([b.part_of_face for b in self.bundles])
         index = np.where(hit, starts[np.clip(shape, 0, len(self.bundles) - 1)] + face, 0)
         part = np.where(hit, owner[np.clip(index, 0, len(owner) - 1)], -1)
-        return Seen(a[..., :3], a[..., 3:6], np.where(hit, depth, np.inf).astype(np.float32), part.astype(np.int32), index.astype(np.int32))
+        return Seen(
+            a[..., :3],
+            a[..., 3:6],
+            np.where(hit, depth, np.inf).astype(np.float32),
+            part.astype(np.int32),
+            index.astype(np.int32),
+        )
 
-    def exposure_to_sky(self, camera: Camera, sun: tuple[float, float, float], width: int, height: int, samples: int) -> tuple[Array, Array]:
+    def exposure_to_sky(
+        self, camera: Camera, sun: tuple[float, float, float], width: int, height: int, samples: int
+    ) -> tuple[Array, Array]:
         """Return the sun's irradiance (1: facing it) and the fraction of sky seen, per pixel."""
         d = [-float(c) for c in sun]
-        a = self._render({
-            "integrator": {"type": "direct"},
-            "sensor": self._sensor(camera, width, height, samples, False),
-            "sun": {"type": "directional", "direction": d, "irradiance": {"type": "rgb", "value": [np.pi, 0, 0]}},
-            "sky": {"type": "constant", "radiance": {"type": "rgb", "value": [0, 1.0, 0]}},
-            **self.white,
-        }, seed=11)
+        a = self._render(
+            {
+                "integrator": {"type": "direct"},
+                "sensor": self._sensor(camera, width, height, samples, False),
+                "sun": {
+                    "type": "directional",
+                    "direction": d,
+                    "irradiance": {"type": "rgb", "value": [np.pi, 0, 0]},
+                },
+                "sky": {"type": "constant", "radiance": {"type": "rgb", "value": [0, 1.0, 0]}},
+                **self.white,
+            },
+            seed=11,
+        )
         return np.clip(a[..., 0], 0, 1), np.clip(a[..., 1], 0, 1)
 
     def unobstructed(self, start: Array, way: Array, far: Array) -> Array:
-        """Return 1 where nothing stands between points and what lies ``far`` along ``way``, else 0."""
+        """Return 1 where nothing stands within ``far`` meters of points along ``way``, else 0."""
         mi = self.mi
         if self._solid is None:
             self._solid = mi.load_dict({"type": "scene", **self.white})
         if mi.variant().startswith("scalar"):
-            rays = (mi.Ray3f(list(o), list(d), float(t), 0, []) for o, d, t in zip(start, way, far, strict=True))
+            rays = (
+                mi.Ray3f(list(o), list(d), float(t), 0, [])
+                for o, d, t in zip(start, way, far, strict=True)
+            )
             return np.array([0.0 if self._solid.ray_test(ray) else 1.0 for ray in rays], np.float32)
         rays = mi.Ray3f(mi.Point3f(start.T.copy()), mi.Vector3f(way.T.copy()))
         rays.maxt = mi.Float(np.maximum(far, 1e-3).astype(np.float32))
         return 1.0 - np.array(self._solid.ray_test(rays)).astype(np.float32)
 
-    def light(self, camera: Camera, light: Light, width: int, height: int, samples: int, seed: int) -> Array:
+    def light(
+        self, camera: Camera, light: Light, width: int, height: int, samples: int, seed: int
+    ) -> Array:
         """Path-trace light of sky, sun and windows (not lamps); linear radiance ``(H, W, 3)``."""
         mi = self.mi
         scene: dict[str, Any] = {

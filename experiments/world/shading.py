@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from experiments.world.lamplight import HIGHLIGHT, lamp_light
-from experiments.world.light import sky_radiance
+from experiments.world.light import Light, sky_radiance
 from experiments.world.materials import material_of
 from experiments.world.noise import fractal
 from experiments.world.renderer import Renderer, Seen
@@ -26,23 +26,23 @@ Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Radiance:
-    """Pictures at the resolution of the sensor, and finer maps for the truth.
+class Look:
+    """What subpixels see, with everything that does not depend on the light.
 
     Attributes:
-        visible: linear radiance ``(H, W, 3)`` without air.
-        clear: the same in good light (see ``truth``), or None.
-        thermal: band radiance ``(H, W)`` without air.
-        temperature: degrees Celsius ``(H, W)``, apparent for the sky.
-        depth: meters along the ray, infinite for the sky, at the sensor's resolution.
-        fine: what the subpixels see.
+        seen: geometry at the subpixels.
+        directions: unit directions of the rays.
+        base: plain albedo.
+        albedo: factor of the texture.
+        relief: of the texture.
+        factor: subpixels along a side of a pixel.
     """
 
-    visible: Array
-    thermal: Array
-    temperature: Array
-    depth: Array
-    fine: Seen
+    seen: Seen
+    directions: Array
+    base: Array
+    albedo: Array
+    relief: Array
     factor: int
 
 
@@ -59,13 +59,24 @@ def texture(scene: Scene, seen: Seen, directions: Array) -> tuple[Array, Array]:
     names = np.array([material_of(p.material).texture for p in scene.parts])
     spread = np.linalg.norm(directions[0, 0] - directions[0, 1])
     facing = np.abs((seen.normal * directions).sum(-1))
-    step = np.where(np.isfinite(seen.depth), seen.depth, 0) * spread / np.sqrt(np.maximum(facing, 0.05))
+    step = (
+        np.where(np.isfinite(seen.depth), seen.depth, 0)
+        * spread
+        / np.sqrt(np.maximum(facing, 0.05))
+    )
     owner = np.where(seen.part >= 0, names[seen.part], "")
     for name in np.unique(names):
         at = owner == name
         if not at.any():
             continue
-        points = Points(seen.position[at], seen.normal[at], seen.part[at], seen.face[at], step[at], scene.seed % 100003)
+        points = Points(
+            seen.position[at],
+            seen.normal[at],
+            seen.part[at],
+            seen.face[at],
+            step[at],
+            scene.seed % 100003,
+        )
         factor[at], relief[at] = TEXTURES[str(name)](points)
     return factor, relief
 
@@ -91,9 +102,13 @@ def smooth(light: Array, seen: Seen, levels: int = 3) -> Array:
                 other = np.roll(light, shift, (0, 1))
                 other_gray = np.roll(gray, shift, (0, 1))
                 w = (np.roll(seen.part, shift, (0, 1)) == seen.part).astype(np.float32)
-                w *= np.clip((np.roll(seen.normal, shift, (0, 1)) * seen.normal).sum(-1), 0, 1) ** 16
+                w *= (
+                    np.clip((np.roll(seen.normal, shift, (0, 1)) * seen.normal).sum(-1), 0, 1) ** 16
+                )
                 w *= np.abs(np.roll(depth, shift, (0, 1)) - depth) < 0.03 * step * depth
-                w *= 1 / (1 + 2 * (np.abs(other_gray - gray) / (0.25 * (other_gray + gray) + 1e-6)) ** 2)
+                w *= 1 / (
+                    1 + 2 * (np.abs(other_gray - gray) / (0.25 * (other_gray + gray) + 1e-6)) ** 2
+                )
                 total += w[..., None] * other
                 weights += w
         light = total / weights[..., None]
@@ -102,7 +117,9 @@ def smooth(light: Array, seen: Seen, levels: int = 3) -> Array:
 
 def highlights(scene: Scene) -> Array:
     """Strength and exponent of every part's highlight, ``(parts, 2)``."""
-    return np.array([HIGHLIGHT.get(material_of(p.material).finish, (0.0, 1.0)) for p in scene.parts], np.float32)
+    return np.array(
+        [HIGHLIGHT.get(material_of(p.material).finish, (0.0, 1.0)) for p in scene.parts], np.float32
+    )
 
 
 def bounce(diffuse: Array, seen: Seen) -> Array:
@@ -111,44 +128,71 @@ def bounce(diffuse: Array, seen: Seen) -> Array:
     return np.stack([ndimage.gaussian_filter(diffuse[..., c], size) for c in range(3)], -1)
 
 
-def emission(scene: Scene, seen: Seen) -> Array:
+def emission(scene: Scene, light: Light, seen: Seen) -> Array:
     """Radiance of small bright things, which do not light the scene themselves."""
     glow = np.array(
-        [(0.0 if m.lights_scene else m.emission) * np.asarray(p.color) for p in scene.parts for m in (material_of(p.material),)],
+        [
+            (0.0 if m.lights_scene else m.emission) * np.asarray(p.color)
+            for p in scene.parts
+            for m in (material_of(p.material),)
+        ],
         np.float32,
     ).reshape(-1, 3)
-    return np.where((seen.part >= 0)[..., None], glow[seen.part], 0) * (0.02 if not scene.light.lamps_on else 1.0)
-
-
-def render(scene: Scene, renderer: Renderer, width: int, height: int, samples: int, factor: int = 2) -> Radiance:
-    """Render both radiance pictures of a scene."""
-    w, h = width * factor, height * factor
-    camera = scene.camera
-    seen = renderer.geometry(camera, w, h)
-    directions = camera.directions(w, h)
-    sky = seen.part < 0
-    albedo, relief = texture(scene, seen, directions)
-    lit = renderer.light(camera, scene.light, w, h, samples, scene.seed & 0x7FFFFFFF)
-    base = np.array([p.color for p in scene.parts], np.float32)[np.maximum(seen.part, 0)] + 0.02
-    shine = np.zeros_like(lit)
-    lit = smooth(lit / base, seen)
-    if scene.light.lamps_on:
-        gloss = highlights(scene)[np.maximum(seen.part, 0)]
-        diffuse, shine = lamp_light(renderer, scene.light.lamps, seen, directions, gloss)
-        lit = lit + diffuse + 0.06 * bounce(diffuse, seen)
-    lit = lit * base * albedo + shine + emission(scene, seen)
-    visible = np.where(sky[..., None], sky_radiance(scene.light, directions), lit)
-    sun, view = renderer.exposure_to_sky(camera, scene.light.sun, w // 2, h // 2, 12)
-    sun, view = (np.repeat(np.repeat(x, 2, 0), 2, 1) for x in (sun, view))
-    weather = scene.weather
-    temperature, emissivity = surface_temperature(
-        [p.heat for p in scene.parts], np.maximum(seen.part, 0), weather, sun, view, relief
+    return np.where((seen.part >= 0)[..., None], glow[seen.part], 0) * (
+        0.02 if not light.lamps_on else 1.0
     )
-    up = np.arcsin(np.clip(directions[..., 2], -1, 1))
-    plane = directions / (np.clip(directions[..., 2:], 0, 1) + 0.15)
-    cloud = fractal(plane, 1.3, 4, seed=scene.light.seed) * (6.0 * weather.cloud * (1.2 - weather.cloud) + 0.5)
-    temperature = np.where(sky, sky_temperature(weather, up) + cloud, temperature)
-    band = leaving_radiance(temperature, emissivity, view, weather)
-    band = np.where(sky, radiance(temperature), band)
-    near = seen.depth.reshape(height, factor, width, factor).min((1, 3))
-    return Radiance(pool(visible, factor), pool(band, factor), pool(temperature, factor), near, seen, factor)
+
+
+def look(scene: Scene, renderer: Renderer, width: int, height: int, factor: int = 2) -> Look:
+    """Find what every subpixel sees and which texture it has."""
+    w, h = width * factor, height * factor
+    seen = renderer.geometry(scene.camera, w, h)
+    directions = scene.camera.directions(w, h)
+    albedo, relief = texture(scene, seen, directions)
+    base = renderer.face_color[seen.face] + 0.004
+    return Look(seen, directions, base, albedo, relief, factor)
+
+
+def visible_radiance(
+    scene: Scene, light: Light, renderer: Renderer, view: Look, samples: int
+) -> Array:
+    """Return linear radiance ``(H, W, 3)`` under a light, without air."""
+    h, w = view.seen.part.shape
+    sky = view.seen.part < 0
+    traced = renderer.light(scene.camera, light, w, h, samples, scene.seed & 0x7FFFFFFF)
+    lit = smooth(traced / view.base, view.seen)
+    shine = np.zeros_like(lit)
+    if light.lamps_on and light.lamps:
+        gloss = highlights(scene)[np.maximum(view.seen.part, 0)]
+        diffuse, shine = lamp_light(renderer, light.lamps, view.seen, view.directions, gloss)
+        lit = lit + diffuse + 0.08 * bounce(diffuse, view.seen)
+    lit = lit * view.base * view.albedo + shine + emission(scene, light, view.seen)
+    return pool(np.where(sky[..., None], sky_radiance(light, view.directions), lit), view.factor)
+
+
+def temperatures(scene: Scene, renderer: Renderer, view: Look) -> tuple[Array, Array]:
+    """Return temperature in degrees Celsius and leaving band radiance, ``(H, W)``, without air."""
+    weather, seen = scene.weather, view.seen
+    h, w = seen.part.shape
+    sun, open_sky = renderer.exposure_to_sky(scene.camera, scene.light.sun, w // 2, h // 2, 8)
+    sun, open_sky = (np.repeat(np.repeat(x, 2, 0), 2, 1) for x in (sun, open_sky))
+    kinds = [p.heat for p in scene.parts]
+    celsius, emissivity = surface_temperature(
+        kinds, np.maximum(seen.part, 0), weather, sun, open_sky, view.relief
+    )
+    celsius = celsius + renderer.face_heat[seen.face]
+    up = np.arcsin(np.clip(view.directions[..., 2], -1, 1))
+    plane = view.directions / (np.clip(view.directions[..., 2:], 0, 1) + 0.15)
+    swing = 6.0 * weather.cloud * (1.2 - weather.cloud) + 0.5
+    cloud = swing * fractal(plane, 1.3, 4, seed=scene.light.seed)
+    sky = seen.part < 0
+    celsius = np.where(sky, sky_temperature(weather, up) + cloud, celsius).astype(np.float32)
+    band = leaving_radiance(celsius, emissivity, open_sky, weather)
+    band = np.where(sky, radiance(celsius), band)
+    return pool(celsius, view.factor), pool(band, view.factor)
+
+
+def nearest(depth: Array, factor: int) -> Array:
+    """Return the smallest depth of every block of subpixels."""
+    h, w = depth.shape[0] // factor, depth.shape[1] // factor
+    return depth.reshape(h, factor, w, factor).min((1, 3))

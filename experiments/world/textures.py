@@ -34,7 +34,9 @@ class Points:
     footprint: Array
     seed: int
 
-    def noise(self, wavelength: float, octaves: int = 3, seed: int = 0, squash: float = 1.0) -> Array:
+    def noise(
+        self, wavelength: float, octaves: int = 3, seed: int = 0, squash: float = 1.0
+    ) -> Array:
         """Solid noise at the points; ``squash`` stretches it along z."""
         p = self.position if squash == 1.0 else self.position * [1, 1, squash]
         return fractal(p, wavelength, octaves, seed=self.seed + seed, footprint=self.footprint)
@@ -45,7 +47,9 @@ class Points:
         flat = np.abs(n[:, 2]) > 0.8
         length = np.hypot(n[:, 0], n[:, 1]) + 1e-6
         u = (-n[:, 1] * self.position[:, 0] + n[:, 0] * self.position[:, 1]) / length
-        return np.where(flat, self.position[:, 0], u), np.where(flat, self.position[:, 1], self.position[:, 2])
+        return np.where(flat, self.position[:, 0], u), np.where(
+            flat, self.position[:, 1], self.position[:, 2]
+        )
 
     def fade(self, size: float) -> Array:
         """1 where a detail of ``size`` meters is resolved, 0 where it is not."""
@@ -62,7 +66,9 @@ def _tinted(x: Array, tint: tuple[float, float, float]) -> Array:
     return np.clip(1 + x[:, None] * np.asarray(tint, np.float32), 0.05, 3.0).astype(np.float32)
 
 
-def _cells(a: Array, b: Array, width: float, height: float, gap: float, p: Points, bond: float = 0.5) -> tuple[Array, Array]:
+def _cells(
+    a: Array, b: Array, width: float, height: float, gap: float, p: Points, bond: float = 0.5
+) -> tuple[Array, Array]:
     """Bricks or slabs: a random number per cell, and 1 in the joints."""
     row = np.floor(b / height)
     shifted = a / width + bond * np.mod(row, 2)
@@ -89,7 +95,9 @@ def asphalt(p: Points) -> Result:
     """Grains, patches, oil along the lanes, cracks."""
     grain = p.noise(0.03, 2, 1)
     blotch = p.noise(2.2, 4, 2)
-    stretched = fractal(p.position * [1.0, 0.12, 1.0], 0.9, 3, seed=p.seed + 3, footprint=p.footprint)
+    stretched = fractal(
+        p.position * [1.0, 0.12, 1.0], 0.9, 3, seed=p.seed + 3, footprint=p.footprint
+    )
     ridge = np.abs(p.noise(3.5, 4, 4))
     crack = np.clip(1 - ridge / 0.018, 0, 1) * p.fade(0.05)
     patch = (p.noise(6.0, 1, 5) > 0.45).astype(np.float32)
@@ -135,7 +143,9 @@ def brick(p: Points) -> Result:
     a, b = p.wall_axes()
     cell, joint = _cells(a, b, 0.25, 0.085, 0.012, p)
     n, grain = p.noise(2.5, 4, 1), p.noise(0.02, 1, 2)
-    tone = (0.72 + 0.55 * cell * p.fade(0.085) + 0.27 * (1 - p.fade(0.085))) * (1 + 0.2 * n + 0.12 * grain)
+    tone = (0.72 + 0.55 * cell * p.fade(0.085) + 0.27 * (1 - p.fade(0.085))) * (
+        1 + 0.2 * n + 0.12 * grain
+    )
     rgb = tone[:, None] * np.stack([1 + 0.12 * cell, np.ones_like(cell), 1 - 0.08 * cell], -1)
     mortar = np.array([1.5, 2.3, 2.8], np.float32) * (1 + 0.2 * n)[:, None]
     rgb = rgb * (1 - joint[:, None]) + mortar * joint[:, None]
@@ -157,7 +167,9 @@ def wood(p: Points) -> Result:
     a, b = p.wall_axes()
     board = hash01(np.floor(b / 0.14).astype(np.int64), p.part)
     joint = (np.mod(b, 0.14) < 0.012).astype(np.float32) * p.fade(0.03)
-    grain = fractal(np.stack([a * 0.3, b * 6, 0 * a], -1), 0.3, 3, seed=p.seed, footprint=p.footprint)
+    grain = fractal(
+        np.stack([a * 0.3, b * 6, 0 * a], -1), 0.3, 3, seed=p.seed, footprint=p.footprint
+    )
     x = (0.8 + 0.4 * board * p.fade(0.14)) * (1 + 0.2 * grain) * (1 - 0.5 * joint)
     return _gray(x), 0.5 * grain + 0.5 * (board - 0.5)
 
@@ -188,7 +200,10 @@ def car(p: Points) -> Result:
 def glass(p: Points) -> Result:
     """Something dark and uneven behind the pane: curtains, rooms."""
     n = p.noise(0.6, 3, 1)
-    room = hash01(np.floor(p.position[:, 2] / 2.9).astype(np.int64), np.floor((p.position[:, 0] + p.position[:, 1]) / 2.3).astype(np.int64))
+    room = hash01(
+        np.floor(p.position[:, 2] / 2.9).astype(np.int64),
+        np.floor((p.position[:, 0] + p.position[:, 1]) / 2.3).astype(np.int64),
+    )
     return _gray(0.5 + 2.2 * room**3 + 0.3 * n), 0.5 * n + 1.2 * (room - 0.5)
 
 
@@ -201,7 +216,12 @@ def interior(p: Points) -> Result:
     fold = 0.5 + 0.5 * np.sin(a * (25 + 30 * tone))
     curtain = (hash01(room, level, 13) < 0.5).astype(np.float32)
     things = p.noise(0.5, 3, 1)
-    x = (0.2 + 1.6 * power**2) * (1 + 0.5 * things) * (1 - 0.35 * curtain * fold) * (0.6 + 0.4 * np.mod(z, 2.9))
+    x = (
+        (0.2 + 1.6 * power**2)
+        * (1 + 0.5 * things)
+        * (1 - 0.35 * curtain * fold)
+        * (0.6 + 0.4 * np.mod(z, 2.9))
+    )
     warm = np.stack([1.15 - 0.3 * tone, 0.95 + 0.05 * tone, 0.55 + 0.65 * tone], -1)
     return np.clip(x[:, None] * warm, 0.02, 4).astype(np.float32), 0.5 * things
 
@@ -212,7 +232,9 @@ def shop(p: Points) -> Result:
     goods = hash01(np.floor(a / 0.17).astype(np.int64), np.floor(z / 0.3).astype(np.int64), p.part)
     hue = hash01(np.floor(a / 0.5).astype(np.int64), np.floor(z / 0.3).astype(np.int64), 3)
     shelf = (np.mod(z, 0.3) < 0.04).astype(np.float32)
-    base = (0.45 + 0.9 * goods) * (1 - 0.6 * shelf) * (0.6 + 0.2 * z) * (1 + 0.4 * p.noise(1.5, 3, 2))
+    base = (
+        (0.45 + 0.9 * goods) * (1 - 0.6 * shelf) * (0.6 + 0.2 * z) * (1 + 0.4 * p.noise(1.5, 3, 2))
+    )
     rgb = base[:, None] * np.stack([0.8 + 0.4 * hue, np.full_like(hue, 0.95), 1.15 - 0.5 * hue], -1)
     return np.clip(rgb, 0.03, 4).astype(np.float32), goods - 0.5
 
@@ -221,21 +243,19 @@ def sign(p: Points) -> Result:
     """Rows of light blocks like letters on a colored ground."""
     a, z = p.wall_axes()
     col, row = np.floor(a / 0.11).astype(np.int64), np.floor(z / 0.11).astype(np.int64)
-    word = hash01(np.floor(a / 0.9).astype(np.int64), np.floor(z / 0.45).astype(np.int64), p.part) > 0.35
+    word = (
+        hash01(np.floor(a / 0.9).astype(np.int64), np.floor(z / 0.45).astype(np.int64), p.part)
+        > 0.35
+    )
     ink = (hash01(col, row, p.part) > 0.45) & word & (np.mod(row, 4) != 0)
     x = np.where(ink, 3.0, 1.0).astype(np.float32) * (1 + 0.15 * p.noise(1.0, 3, 1))
     return _gray(x), np.where(ink, -0.5, 0.3).astype(np.float32)
 
 
 def cloth(p: Points) -> Result:
-    """Folds and, on some clothes, stripes or checks."""
-    fold = p.noise(0.16, 3, 1, squash=0.5)
-    kind = hash01(p.part, 21)
-    stripe = (np.mod(p.position[:, 2], 0.07) < 0.035).astype(np.float32)
-    check = (np.mod(p.position[:, 0] + p.position[:, 1], 0.09) < 0.045).astype(np.float32)
-    pattern = np.where(kind > 0.86, stripe, np.where(kind > 0.74, 0.5 * (stripe + check), 0.5)) - 0.5
-    x = 1 + 0.2 * fold + 0.8 * pattern * p.fade(0.03)
-    return _gray(x), fold
+    """Fine folds and weave; what is printed on clothes is in their colors."""
+    fold = p.noise(0.12, 3, 1, squash=0.5)
+    return _gray(1 + 0.12 * fold + 0.08 * p.noise(0.01, 1, 2)), fold
 
 
 def skin(p: Points) -> Result:
@@ -282,7 +302,9 @@ def lawn(p: Points) -> Result:
     blotch, fine = p.noise(3.0, 4, 1), p.noise(0.06, 3, 2)
     dry = np.clip(p.noise(5.0, 3, 3) * 2 - 0.3, 0, 1)
     rgb = _gray(1 + 0.3 * blotch + 0.5 * fine)
-    return (rgb * (1 + dry[:, None] * np.array([0.7, 0.15, 0.1], np.float32))).astype(np.float32), blotch + 0.6 * fine + dry
+    return (rgb * (1 + dry[:, None] * np.array([0.7, 0.15, 0.1], np.float32))).astype(
+        np.float32
+    ), blotch + 0.6 * fine + dry
 
 
 def soil(p: Points) -> Result:
@@ -300,7 +322,8 @@ def snow(p: Points) -> Result:
 TEXTURES: dict[str, Callable[[Points], Result]] = {
     f.__name__: f
     for f in (
-        plain, dirty, asphalt, paving, tiles, road_paint, concrete, brick, plaster, wood, roof, metal,
-        car, glass, interior, shop, sign, cloth, skin, hair, rubber, leaf, blade, bark, lawn, soil, snow,
+        plain, dirty, asphalt, paving, tiles, road_paint, concrete, brick, plaster, wood, roof,
+        metal, car, glass, interior, shop, sign, cloth, skin, hair, rubber, leaf, blade, bark, lawn,
+        soil, snow,
     )
 }  # fmt: skip

@@ -184,7 +184,7 @@ def surface_temperature(
 def leaving_radiance(
     temperature: Array, emissivity: Array, sky_view: Array, weather: Weather
 ) -> Array:
-    """Return emitted plus reflected radiance; surroundings are the sky and things at air's warmth."""
+    """Return emitted plus reflected radiance; around are the sky and things as warm as the air."""
     sky = radiance(sky_temperature(weather, 0.9))
     around = sky_view * sky + (1 - sky_view) * radiance(weather.air)
     return (emissivity * radiance(temperature) + (1 - emissivity) * around).astype(np.float32)

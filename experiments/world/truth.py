@@ -26,7 +26,8 @@ Array = npt.NDArray[np.float32]
 
 LABELS = (
     "sky", "person", "car", "van", "truck", "bus", "bicycle", "motorcycle", "building", "road",
-    "ground", "vegetation", "water", "pole", "bench", "fence", "furniture", "wall", "floor", "other",
+    "ground", "vegetation", "water", "pole", "bench", "fence", "furniture", "wall", "floor",
+    "other",
 )  # fmt: skip
 BOXED = ("person", "car", "van", "truck", "bus", "bicycle", "motorcycle")
 
@@ -57,14 +58,20 @@ def _majority(values: npt.NDArray[np.int32], factor: int) -> npt.NDArray[np.int3
     return np.take_along_axis(blocks, votes.argmax(-1)[..., None], -1)[..., 0]
 
 
-def masks(parts: list[Part], seen: Seen, factor: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
+def masks(
+    parts: list[Part], seen: Seen, factor: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
     """Return the label and the instance (0: none) of every pixel."""
     labels = np.array([*(label_number(p.label) for p in parts), 0], np.int32)[seen.part]
     instances = np.array([*(p.instance for p in parts), 0], np.int32)[seen.part]
-    return _majority(labels, factor).astype(np.uint8), _majority(instances, factor).astype(np.uint16)
+    return _majority(labels, factor).astype(np.uint8), _majority(instances, factor).astype(
+        np.uint16
+    )
 
 
-def boxes(labels: npt.NDArray[np.uint8], instances: npt.NDArray[np.uint16], least: int = 20) -> list[Box]:
+def boxes(
+    labels: npt.NDArray[np.uint8], instances: npt.NDArray[np.uint16], least: int = 20
+) -> list[Box]:
     """Return the boxes of people and vehicles of which at least ``least`` pixels are seen."""
     found = []
     for number, slices in enumerate(ndimage.find_objects(instances.astype(np.int32)), start=1):
@@ -79,7 +86,9 @@ def boxes(labels: npt.NDArray[np.uint8], instances: npt.NDArray[np.uint16], leas
     return found
 
 
-def oracle(good: npt.NDArray[np.uint8], celsius: Array, camera: ThermalCamera) -> npt.NDArray[np.uint8]:
+def oracle(
+    good: npt.NDArray[np.uint8], celsius: Array, camera: ThermalCamera
+) -> npt.NDArray[np.uint8]:
     """Make the oracle fusion of a picture in good light and the true apparent temperature.
 
     With Y the luma of ``good``, t the noise-free infrared picture, and an overline for the mean
@@ -97,7 +106,12 @@ def oracle(good: npt.NDArray[np.uint8], celsius: Array, camera: ThermalCamera) -
     t = automatic_gain(celsius, camera)
     solid = np.maximum(celsius, np.median(celsius) - 14)
     wide, near = h / 10, h / 120
-    excess = solid - ndimage.median_filter(ndimage.zoom(solid, 0.125, order=1), max(5, h // 24)).repeat(8, 0).repeat(8, 1)[:h, : good.shape[1]]
+    excess = (
+        solid
+        - ndimage.median_filter(ndimage.zoom(solid, 0.125, order=1), max(5, h // 24))
+        .repeat(8, 0)
+        .repeat(8, 1)[:h, : good.shape[1]]
+    )
     warm = np.clip((ndimage.gaussian_filter(excess, 0.5) - 2) / 3, 0, 1)
     cool = 1 - warm + 1e-3
     norm = ndimage.gaussian_filter(cool, wide)
@@ -123,7 +137,13 @@ def _count(n: int, one: str, many: str) -> str:
 
 def caption(facts: dict[str, Any]) -> str:
     """Say in one sentence what a pair shows."""
-    light = {"clear": "in daylight", "overcast": "under an overcast sky", "dusk": "at dusk", "night": "at night", "indoor": "in dim light"}
+    light = {
+        "clear": "in daylight",
+        "overcast": "under an overcast sky",
+        "dusk": "at dusk",
+        "night": "at night",
+        "indoor": "in dim light",
+    }
     words = [f"{facts['place']} {light[str(facts['light'])]}"]
     if facts.get("air", "clear") != "clear":
         words.append(f"in {facts['air']}")

@@ -130,7 +130,9 @@ class Facade:
                 self._extras(c, v0, z)
         self.wall.append(_rect(edge, self.width, z, z + height))
         if shop:
-            self.band.append(box([self.width - 0.4, 0.12, 0.55], [self.width / 2, -0.06, z + height - 0.4]))
+            self.band.append(
+                box([self.width - 0.4, 0.12, 0.55], [self.width / 2, -0.06, z + height - 0.4])
+            )
 
     def _extras(self, c: float, v0: float, z: float) -> None:
         """A balcony or an air-conditioner at a window."""
@@ -144,7 +146,9 @@ class Facade:
         elif z > 1 and rng.random() < 0.12:
             self.unit.append(box([0.8, 0.35, 0.6], [c + s.window[0] * 0.3, -0.2, v0 - 0.45]))
 
-    def emit(self, b: Builder, origin: tuple[float, float, float], heading: float, instance: int) -> None:
+    def emit(
+        self, b: Builder, origin: tuple[float, float, float], heading: float, instance: int
+    ) -> None:
         """Move everything to its place and hand it to the builder."""
         s = self.style
         trim = tuple(0.5 * c + 0.25 for c in s.color)
@@ -166,45 +170,109 @@ class Facade:
                 b.add(m, material, color, heat, "building", instance=0 * instance)
 
 
-def _roof(b: Builder, w: float, d: float, h: float, style: Style, at: tuple[float, float, float],
-          heading: float, rng: np.random.Generator) -> None:
+def _roof(
+    b: Builder,
+    w: float,
+    d: float,
+    h: float,
+    style: Style,
+    at: tuple[float, float, float],
+    heading: float,
+    rng: np.random.Generator,
+) -> None:
     """A gable or a flat roof with parapet, chimneys and units; local frame as the facade's."""
     local: list[tuple[Mesh, str, Color, str]] = []
     tile: Color = (0.16, 0.09, 0.07) if rng.random() < 0.5 else (0.09, 0.09, 0.10)
     if style.gable:
         r, o = h + d * rng.uniform(0.25, 0.45), 0.35
-        local.append((quads([
-            [[-o, -o, h - 0.15], [w + o, -o, h - 0.15], [w + o, d / 2, r], [-o, d / 2, r]],
-            [[w + o, d + o, h - 0.15], [-o, d + o, h - 0.15], [-o, d / 2, r], [w + o, d / 2, r]],
-        ]), "roof", tile, "roof"))
-        ends = [[[0, d, h], [0, 0, h], [0, d / 2, r - 0.1], [0, d / 2, r - 0.1]],
-                [[w, 0, h], [w, d, h], [w, d / 2, r - 0.1], [w, d / 2, r - 0.1]]]
+        local.append(
+            (
+                quads(
+                    [
+                        [
+                            [-o, -o, h - 0.15],
+                            [w + o, -o, h - 0.15],
+                            [w + o, d / 2, r],
+                            [-o, d / 2, r],
+                        ],
+                        [
+                            [w + o, d + o, h - 0.15],
+                            [-o, d + o, h - 0.15],
+                            [-o, d / 2, r],
+                            [w + o, d / 2, r],
+                        ],
+                    ]
+                ),
+                "roof",
+                tile,
+                "roof",
+            )
+        )
+        ends = [
+            [[0, d, h], [0, 0, h], [0, d / 2, r - 0.1], [0, d / 2, r - 0.1]],
+            [[w, 0, h], [w, d, h], [w, d / 2, r - 0.1], [w, d / 2, r - 0.1]],
+        ]
         local.append((quads(ends), style.wall, style.color, "wall"))
-        local.append((box([0.6, 0.6, 1.4], [w * rng.uniform(0.2, 0.8), d * 0.4, r]), "brick", (0.25, 0.12, 0.09), "chimney"))
+        local.append(
+            (
+                box([0.6, 0.6, 1.4], [w * rng.uniform(0.2, 0.8), d * 0.4, r]),
+                "brick",
+                (0.25, 0.12, 0.09),
+                "chimney",
+            )
+        )
     else:
-        local.append((quads([[[0, 0, h], [w, 0, h], [w, d, h], [0, d, h]]]), "concrete", (0.2, 0.2, 0.2), "roof"))
-        for size, c in (([w + 0.2, 0.25, 0.6], [w / 2, 0.05, h + 0.25]), ([0.25, d, 0.6], [0.05, d / 2, h + 0.25]), ([0.25, d, 0.6], [w - 0.05, d / 2, h + 0.25])):
+        local.append(
+            (
+                quads([[[0, 0, h], [w, 0, h], [w, d, h], [0, d, h]]]),
+                "concrete",
+                (0.2, 0.2, 0.2),
+                "roof",
+            )
+        )
+        for size, c in (
+            ([w + 0.2, 0.25, 0.6], [w / 2, 0.05, h + 0.25]),
+            ([0.25, d, 0.6], [0.05, d / 2, h + 0.25]),
+            ([0.25, d, 0.6], [w - 0.05, d / 2, h + 0.25]),
+        ):
             local.append((box(size, c), "concrete", tuple(0.8 * x for x in style.color), "wall"))  # type: ignore[arg-type]
         for _ in range(int(rng.integers(1, 5))):
             s = rng.uniform(0.5, 1.8, 3)
             c = [rng.uniform(1, w - 1), rng.uniform(1, d - 1), h + s[2] / 2]
-            local.append((box(s, c), "metal", (0.4, 0.4, 0.4), "unit" if rng.random() < 0.5 else "ambient"))
+            local.append(
+                (box(s, c), "metal", (0.4, 0.4, 0.4), "unit" if rng.random() < 0.5 else "ambient")
+            )
         if rng.random() < 0.5:
             x = rng.uniform(1, w - 1)
-            local.append((tube([[x, 1, h], [x, 1, h + 2.5]], 0.03, 5), "metal", (0.2, 0.2, 0.2), "ambient"))
+            local.append(
+                (tube([[x, 1, h], [x, 1, h + 2.5]], 0.03, 5), "metal", (0.2, 0.2, 0.2), "ambient")
+            )
     for mesh, material, color, heat in local:
         b.add(place(mesh, at, heading), material, color, heat, "building")
 
 
-def building(b: Builder, rng: np.random.Generator, position: tuple[float, float], heading: float,
-             width: float, depth: float, storeys: int, lit: float = 0.0, style: Style | None = None) -> None:
-    """Add a building whose front runs from ``position`` along ``heading`` and looks to its right."""
+def building(
+    b: Builder,
+    rng: np.random.Generator,
+    position: tuple[float, float],
+    heading: float,
+    width: float,
+    depth: float,
+    storeys: int,
+    lit: float = 0.0,
+    style: Style | None = None,
+) -> None:
+    """Add a building whose front starts at ``position``, runs along ``heading``, looks right."""
     style = style or random_style(rng, lit)
     base = (position[0], position[1], 0.0)
     along = np.array([np.cos(heading), np.sin(heading)])
     back = np.array([-np.sin(heading), np.cos(heading)])
-    corners = [np.array(position), np.array(position) + along * width,
-               np.array(position) + along * width + back * depth, np.array(position) + back * depth]
+    corners = [
+        np.array(position),
+        np.array(position) + along * width,
+        np.array(position) + along * width + back * depth,
+        np.array(position) + back * depth,
+    ]
     top = 0.0
     for side in range(4):
         span = width if side % 2 == 0 else depth
@@ -222,11 +290,22 @@ def building(b: Builder, rng: np.random.Generator, position: tuple[float, float]
     _roof(b, width, depth, top, style, base, heading, rng)
 
 
-def skyline(b: Builder, rng: np.random.Generator, distance: float, spread: float, lit: float) -> None:
+def skyline(
+    b: Builder, rng: np.random.Generator, distance: float, spread: float, lit: float
+) -> None:
     """Put plain blocks far away, so that the horizon is not bare."""
     style = random_style(rng, lit)
     for x in np.arange(-spread, spread, 16.0):
         if rng.random() < 0.8:
             w, d = rng.uniform(9, 22), rng.uniform(8, 14)
-            building(b, rng, (x + rng.uniform(-4, 4), distance + rng.uniform(0, 40)), rng.uniform(-0.2, 0.2), w, d,
-                     int(rng.integers(2, 9)), lit, style if rng.random() < 0.3 else None)
+            building(
+                b,
+                rng,
+                (x + rng.uniform(-4, 4), distance + rng.uniform(0, 40)),
+                rng.uniform(-0.2, 0.2),
+                w,
+                d,
+                int(rng.integers(2, 9)),
+                lit,
+                style if rng.random() < 0.3 else None,
+            )

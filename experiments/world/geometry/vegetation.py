@@ -22,8 +22,16 @@ def _leaves(centers: Points, size: float, rng: np.random.Generator) -> Mesh:
     return quads(np.stack([centers - a, centers - b, centers + a, centers + b], 1))
 
 
-def _branch(start: Points, direction: Points, length: float, radius: float, level: int,
-            rng: np.random.Generator, wood: list[Mesh], tips: list[Points]) -> None:
+def _branch(
+    start: Points,
+    direction: Points,
+    length: float,
+    radius: float,
+    level: int,
+    rng: np.random.Generator,
+    wood: list[Mesh],
+    tips: list[Points],
+) -> None:
     """Grow one branch and its children."""
     steps = 4
     points = [start]
@@ -33,7 +41,9 @@ def _branch(start: Points, direction: Points, length: float, radius: float, leve
         heading /= np.linalg.norm(heading)
         points.append(points[-1] + heading * length / steps)
     p = np.array(points)
-    wood.append(tube(p, np.linspace(radius, radius * 0.55, len(p)), sides=7 if level > 1 else 4, caps=False))
+    wood.append(
+        tube(p, np.linspace(radius, radius * 0.55, len(p)), sides=7 if level > 1 else 4, caps=False)
+    )
     if level <= 1:
         tips.append(p[1:])
     if level == 0:
@@ -44,7 +54,9 @@ def _branch(start: Points, direction: Points, length: float, radius: float, leve
         out = rng.standard_normal(3)
         out[2] = abs(out[2]) * 0.5
         child = heading * 0.7 + out * 0.75
-        _branch(at, child, length * rng.uniform(0.55, 0.8), radius * 0.5, level - 1, rng, wood, tips)
+        _branch(
+            at, child, length * rng.uniform(0.55, 0.8), radius * 0.5, level - 1, rng, wood, tips
+        )
 
 
 def broad_tree(rng: np.random.Generator, height: float, leaves: int) -> tuple[Mesh, Mesh | None]:
@@ -73,8 +85,16 @@ def conifer(rng: np.random.Generator, height: float, leaves: int) -> tuple[Mesh,
     return trunk, _leaves(centers, 0.02 * height + 0.05, rng)
 
 
-def forest(b: Builder, rng: np.random.Generator, positions: npt.ArrayLike, *, season: str = "summer",
-           height: tuple[float, float] = (5.0, 11.0), detail: float = 1.0, kinds: int = 3) -> None:
+def forest(
+    b: Builder,
+    rng: np.random.Generator,
+    positions: npt.ArrayLike,
+    *,
+    season: str = "summer",
+    height: tuple[float, float] = (5.0, 11.0),
+    detail: float = 1.0,
+    kinds: int = 3,
+) -> None:
     """Plant trees at ``(N, 2)`` or ``(N, 3)`` positions, copies of a few grown ones."""
     grown = []
     for _ in range(kinds):
@@ -96,13 +116,21 @@ def forest(b: Builder, rng: np.random.Generator, positions: npt.ArrayLike, *, se
             b.add(place(leaves, spot, turn, scale), "foliage", tuple(tint), "foliage", "vegetation")
 
 
-def bush(b: Builder, rng: np.random.Generator, center: tuple[float, float, float],
-         radii: tuple[float, float, float], leaves: int = 1500, boxy: bool = False) -> None:
+def bush(
+    b: Builder,
+    rng: np.random.Generator,
+    center: tuple[float, float, float],
+    radii: tuple[float, float, float],
+    leaves: int = 1500,
+    boxy: bool = False,
+) -> None:
     """Add a bush or, if ``boxy``, a clipped hedge."""
     u = rng.uniform(-1, 1, (leaves, 3))
     if boxy:
         side = np.argmax(np.abs(u), axis=1)
-        u[np.arange(leaves), side] = np.sign(u[np.arange(leaves), side]) * rng.uniform(0.85, 1.05, leaves)
+        u[np.arange(leaves), side] = np.sign(u[np.arange(leaves), side]) * rng.uniform(
+            0.85, 1.05, leaves
+        )
     else:
         u /= np.linalg.norm(u, axis=1, keepdims=True) + 1e-9
         u *= rng.uniform(0.65, 1.1, (leaves, 1)) * (1 + 0.25 * np.sin(5 * u[:, :1] + 3 * u[:, 1:2]))
@@ -123,7 +151,9 @@ def grass(b: Builder, rng: np.random.Generator, points: Points, height: float = 
     side = np.stack([np.cos(a) * w, np.sin(a) * w, np.zeros(n)], 1)
     h = height * rng.uniform(0.4, 1.5, n)
     tip = np.stack([rng.normal(0, 0.3, n) * h, rng.normal(0, 0.3, n) * h, h], 1)
-    corners = np.stack([points - side, points + side, points + tip + side * 0.2, points + tip - side * 0.2], 1)
+    corners = np.stack(
+        [points - side, points + side, points + tip + side * 0.2, points + tip - side * 0.2], 1
+    )
     shade = rng.integers(0, 3, n)
     for k, color in enumerate(((0.07, 0.11, 0.025), (0.10, 0.12, 0.035), (0.13, 0.12, 0.05))):
         if (shade == k).any():

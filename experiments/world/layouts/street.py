@@ -18,7 +18,9 @@ def _row(stage: Stage, side: int, x: float, y: float, end: float) -> None:
             back = rng.uniform(0.2, 0.8) if town else rng.uniform(3, 7)
             storeys = int(rng.integers(2, 5 if town else 3))
             at = (side * (x + back), y if side < 0 else y + width)
-            buildings.building(b, rng, at, -side * np.pi / 2, width, rng.uniform(8, 12), storeys, stage.lit)
+            buildings.building(
+                b, rng, at, -side * np.pi / 2, width, rng.uniform(8, 12), storeys, stage.lit
+            )
             if not town:
                 _garden(stage, side, x, y, width)
         else:
@@ -36,12 +38,25 @@ def _garden(stage: Stage, side: int, x: float, y: float, width: float) -> None:
     kind = rng.choice(["bars", "planks", "hedge", "rails", "open"])
     if kind == "hedge":
         h = rng.uniform(0.5, 1.0)
-        vegetation.bush(b, rng, (edge + side * 0.5, y + width / 2, h), (0.5, width / 2, h), int(200 * width), True)
+        vegetation.bush(
+            b,
+            rng,
+            (edge + side * 0.5, y + width / 2, h),
+            (0.5, width / 2, h),
+            int(200 * width),
+            True,
+        )
     elif kind != "open":
         furniture.fence(b, (edge, y, 0.1), (edge, y + width, 0.1), rng.uniform(0.9, 1.7), str(kind))
     for _ in range(int(rng.integers(0, 4))):
         r = rng.uniform(0.4, 1.1)
-        vegetation.bush(b, rng, (side * (x + rng.uniform(1.2, 3)), rng.uniform(y, y + width), r * 0.8), (r, r, r * 0.9), 900)
+        vegetation.bush(
+            b,
+            rng,
+            (side * (x + rng.uniform(1.2, 3)), rng.uniform(y, y + width), r * 0.8),
+            (r, r, r * 0.9),
+            900,
+        )
 
 
 def _kerbside(stage: Stage, half: float, walk: float, far: float) -> None:
@@ -59,7 +74,12 @@ def _kerbside(stage: Stage, half: float, walk: float, far: float) -> None:
     if rng.random() < 0.55:
         side = rng.choice([-1, 1])
         x = side * (half + walk - 0.5)
-        furniture.utility_line(b, rng, [[x, y, 0.1] for y in np.arange(-14, 110, rng.uniform(22, 34))], rng.uniform(7, 9.5))
+        furniture.utility_line(
+            b,
+            rng,
+            [[x, y, 0.1] for y in np.arange(-14, 110, rng.uniform(22, 34))],
+            rng.uniform(7, 9.5),
+        )
     if rng.random() < 0.6:
         side = rng.choice([-1, 1])
         ys = np.arange(rng.uniform(6, 12), 75, rng.uniform(7, 12))
@@ -82,10 +102,21 @@ def street(stage: Stage) -> None:
     """Fill the stage with a street along y."""
     rng, b = stage.rng, stage.builder
     half, walk, far = rng.uniform(3.6, 5.4), rng.uniform(1.8, 3.2), rng.uniform(70, 220)
-    ground.terrain(b, rng, "lawn", (0.07, 0.09, 0.03), "grass", flat=half + walk + 2, relief=0.5, hills=rng.uniform(2, 16))
+    ground.terrain(
+        b,
+        rng,
+        "lawn",
+        (0.07, 0.09, 0.03),
+        "grass",
+        flat=half + walk + 2,
+        relief=0.5,
+        hills=rng.uniform(2, 16),
+    )
     ground.road(b, rng, half, (-16, 260), stage.wet)
     for side in (-1, 1):
-        ground.sidewalk(b, rng, tuple(sorted((side * half, side * (half + walk)))), (-16, 120), stage.wet)  # type: ignore[arg-type]
+        ground.sidewalk(
+            b, rng, tuple(sorted((side * half, side * (half + walk)))), (-16, 120), stage.wet
+        )  # type: ignore[arg-type]
         _row(stage, side, half + walk, rng.uniform(-14, -6), far)
     ground.markings(b, rng, half, (-14, 200))
     if rng.random() < 0.35:
@@ -105,14 +136,32 @@ def street(stage: Stage) -> None:
                 stage.slots.append(Slot(at, (np.pi / 2 if side > 0 else -np.pi / 2), False))
         if rng.random() < 0.55:
             at = (side * half * 0.27, float(rng.uniform(10, 60)), 0.05)
-            stage.slots.append(Slot(at, np.pi / 2 if side > 0 else -np.pi / 2, True, ("car", "car", "van", "bus", "truck", "motorcycle", "bicycle")))
+            stage.slots.append(
+                Slot(
+                    at,
+                    np.pi / 2 if side > 0 else -np.pi / 2,
+                    True,
+                    ("car", "car", "van", "bus", "truck", "motorcycle", "bicycle"),
+                )
+            )
     for _ in range(14):
         side, y = rng.choice([-1, 1]), 2.5 + 38 * rng.random() ** 1.4
         on_road = rng.random() < 0.25
-        x = rng.uniform(-half, half) * 0.7 if on_road else side * (half + rng.uniform(0.5, walk - 0.4))
+        x = (
+            rng.uniform(-half, half) * 0.7
+            if on_road
+            else side * (half + rng.uniform(0.5, walk - 0.4))
+        )
         turn = rng.choice([0, np.pi]) if on_road else np.pi / 2 * rng.choice([-1, 1])
-        stage.spots.append(Spot((float(x), float(y), 0.04 if on_road else 0.14), float(turn + rng.normal(0, 0.25))))
+        stage.spots.append(
+            Spot((float(x), float(y), 0.04 if on_road else 0.14), float(turn + rng.normal(0, 0.25)))
+        )
     high = rng.random() < 0.3
     h = rng.uniform(3.5, 7.5) if high else rng.uniform(1.4, 2.6)
     x = rng.uniform(-half, half) * (0.8 if rng.random() < 0.6 else 1.2)
-    stage.look((float(x), -6.0, float(h)), float(rng.normal(-x * 1.5, 7)), float(rng.uniform(-14, -7) if high else rng.uniform(-4, 3)), float(rng.uniform(34, 62)))
+    stage.look(
+        (float(x), -6.0, float(h)),
+        float(rng.normal(-x * 1.5, 7)),
+        float(rng.uniform(-14, -7) if high else rng.uniform(-4, 3)),
+        float(rng.uniform(34, 62)),
+    )
