@@ -69,7 +69,10 @@ BASE = TrainConfig(
 """What all arms share: the paper's weights, and noise in the sources that is worth a word."""
 
 MEASURED = 1
-"""Raise it when a measure is changed: results of another number are made again."""
+"""Raise it when a measure in this file is changed: results of another number are made again."""
+
+GENERATOR = ("__init__.py", "dataset.py", "degradations.py")
+"""The files of `experiments.embedded_clip` that draw the held-out material."""
 
 _OFF = dict(weight_direction=0.0, weight_patch=0.0, weight_angle=0.0)
 
@@ -479,14 +482,20 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def code_files() -> list[Path]:
+    """List the code that a result depends on: it all but this file, for which `MEASURED` stands."""
+    package, experiments = Path(ldf_utils.__file__).parent, Path(__file__).parent
+    rooms = (room for room in package.iterdir() if room.name not in {"evaluation", "notebook"})
+    files = [package / "__init__.py", *(path for room in rooms for path in room.rglob("*.py"))]
+    return sorted(files + [experiments / "embedded_clip" / name for name in GENERATOR])
+
+
 @functools.cache
 def _code_digest() -> str:
-    """A fingerprint of the code that trains: when it changes, old results are void."""
+    """A fingerprint of the code that trains and measures: when it changes, old results are void."""
     digest = hashlib.sha256(str(MEASURED).encode())
-    package = Path(ldf_utils.__file__).parent
-    for room in ("data", "clip", "networks", "metrics", "losses", "training", "fusion"):
-        for path in sorted((package / room).glob("*.py")):
-            digest.update(path.read_bytes())
+    for path in code_files():
+        digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 

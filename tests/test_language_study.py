@@ -2,7 +2,9 @@ import csv
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
+import grimp
 import pytest
 import torch
 
@@ -262,6 +264,30 @@ def test_a_stopped_study_goes_on(tiny, monkeypatch):
     assert len(trained) == 1
     assert again.findings() == made.findings()
     assert sorted((folder / "runs").iterdir()) == kept
+
+
+def test_the_key_covers_all_code_that_a_result_depends_on(tmp_path, monkeypatch):
+    root = Path(study_module.__file__).parent.parent
+    covered = {path.relative_to(root) for path in study_module.code_files()}
+    graph = grimp.build_graph("ldf_utils", "experiments", cache_dir=None)
+    for module in graph.find_upstream_modules("experiments.language_study"):
+        path = Path(*module.split("."))
+        path = path / "__init__.py" if (root / path).is_dir() else path.with_suffix(".py")
+        if module != "experiments.language_study":
+            assert path in covered, f"a change of {path} would not void old results"
+
+    def key():
+        study_module._code_digest.cache_clear()
+        return study_module.run_key(TINY, NAMES["angle"], 0, "a")
+
+    before, schedule = key(), root / "ldf_utils" / "training" / "schedule.py"
+    assert schedule in study_module.code_files()
+    changed = tmp_path / schedule.name
+    changed.write_text(schedule.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    files = [changed if path == schedule else path for path in study_module.code_files()]
+    monkeypatch.setattr(study_module, "code_files", lambda: files)
+    assert key() != before
+    study_module._code_digest.cache_clear()
 
 
 def test_other_settings_weights_or_arms_are_other_runs(monkeypatch):
