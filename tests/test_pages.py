@@ -218,6 +218,7 @@ document.fonts.ready.then(() => {
     failed: [...document.fonts].filter((font) => font.status === "error").length,
     heights: boxes,
     code: code.length,
+    scrolled: code.filter((pre) => pre.scrollWidth > pre.clientWidth + 1).length,
     lines: Math.max(...code.map((pre) => pre.offsetHeight / count(pre))),
     broken: [...document.images].filter((image) => !image.naturalWidth).length,
     outside: [...document.images].filter(outside).length,
@@ -255,4 +256,5 @@ def test_in_a_browser_code_scrolls_and_equations_have_their_fonts(path, width, r
     assert found["failed"] == 0 and found["fonts"] >= 3, "KaTeX draws with its own fonts"
     assert all(10 < height < 160 for height in found["heights"]), found["heights"]
     assert found["code"] > 5 and found["lines"] < 30, "a line of code takes one line"
+    assert width < 1200 or found["scrolled"] == 0, "100 characters fit where there is room"
     assert found["broken"] == found["outside"] == 0

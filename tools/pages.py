@@ -31,16 +31,19 @@ _TEMPLATE = """
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{{ resources.katex }}</style>
 <style>
-#notebook-container { padding: 1em 3em; max-width: 62em; width: auto; box-shadow: none; }
+#notebook-container { padding: 1em 2em; max-width: 70em; width: auto; box-shadow: none; }
 .rendered_html img, .output_png img { max-width: 100%; height: auto; }
 div.input_area, div.output_subarea { overflow-x: auto; max-width: 100%; }
 .highlight pre, .output_area pre, .rendered_html pre, .rendered_html pre code {
   white-space: pre; word-break: normal; overflow-wrap: normal; overflow-x: auto;
 }
 .output_area pre { white-space: pre-wrap; }
+.highlight pre { font-size: 12.5px; }
+.text_cell_render p, .text_cell_render li, .output_markdown p { max-width: 54em; }
+.katex { font-size: 1.1em; }
 .katex-display { overflow-x: auto; overflow-y: hidden; padding: 0.2em 0; }
 summary { display: list-item; cursor: pointer; font-weight: bold; }
-nav { max-width: 62em; margin: 0 auto; padding: 0.6em 3em; font-family: sans-serif; }
+nav { max-width: 70em; margin: 0 auto; padding: 0.6em 2em; font-family: sans-serif; }
 @media (max-width: 800px) {
   #notebook-container, nav { padding-left: 1em; padding-right: 1em; }
   div.input, div.output_area { flex-direction: column; }
@@ -92,7 +95,7 @@ def title_and_promise(notebook: NotebookNode) -> tuple[str, str]:
     title = re.search(r"^# +(.+)$", source, flags=re.MULTILINE)
     paragraphs = [p.strip() for p in source.split("\n\n")]
     promise = next((p for p in paragraphs if p and not p.startswith(("#", "[!", "!["))), "")
-    return (title[1].strip() if title else "Untitled"), promise
+    return (title[1].strip() if title else "Untitled"), promise.strip("*")
 
 
 def link_pages(body: str, names: Sequence[str]) -> str:
