@@ -186,6 +186,14 @@ def test_pictures_in_the_text_have_alt_texts(notebook):
                 assert re.search(r"alt=\"[^\"]+\"", tag), tag
 
 
+def test_links_lead_to_notebooks_or_to_the_web(path, notebook):
+    for cell in notebook.cells:
+        for target in re.findall(r"\]\(([^)\s]+)\)", cell.source) * (cell.cell_type == "markdown"):
+            if not target.startswith(("https://", "attachment:", "#")):
+                file = target.partition("#")[0]
+                assert file.endswith(".ipynb") and (path.parent / file).is_file(), target
+
+
 def test_exercises_have_a_check_and_a_folded_solution(notebook):
     exercises = tagged(notebook, "exercise")
     assert 2 <= len(exercises) <= 3

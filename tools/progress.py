@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -102,7 +103,8 @@ class Watch(threading.Thread):
                 continue
             with contextlib.suppress(psutil.Error, OSError):
                 if any("ipykernel" in part for part in kernel.cmdline()):
-                    self.peak = max(self.peak, tree_memory(kernel), _high_water(kernel.pid))
+                    self.peak = max(self.peak, _high_water(kernel.pid))
+                    self.peak = max(self.peak, tree_memory(kernel, self.peak))
 
     def stop(self) -> None:
         """End the thread."""
@@ -110,23 +112,41 @@ class Watch(threading.Thread):
         self.join()
 
 
-def tree_memory(process: psutil.Process) -> int:
+def tree_memory(process: psutil.Process, at_least: int = 0) -> int:
     """Return the bytes that a process and its descendants use, pages they share counted once.
 
     Resident memory counts the libraries that several processes map in each of them. On Linux the
     sum of proportional set sizes (PSS) divides every page among the processes that map it. Other
     systems have no PSS: there it is the unique set size (USS), or where that may not be read the
     resident one.
+
+    Args:
+        process: the first of them.
+        at_least: where not even the resident memory is more than this, the resident memory is
+            returned: PSS, which is never more, takes long to read.
     """
+    processes = [process, *process.children(recursive=True)]
+    resident = _total(processes, lambda one: one.memory_info().rss)
+    if len(processes) == 1 or resident <= at_least:
+        return resident
+    return _total(processes, _own_and_shared)
+
+
+def _total(processes: list[psutil.Process], measure: Callable[[psutil.Process], int]) -> int:
+    """The sum over the processes that are still there."""
     total = 0
-    for one in (process, *process.children(recursive=True)):
+    for one in processes:
         with contextlib.suppress(psutil.NoSuchProcess, OSError):
-            try:
-                memory = one.memory_full_info()
-                total += getattr(memory, "pss", memory.uss)
-            except psutil.AccessDenied:
-                total += one.memory_info().rss
+            total += measure(one)
     return total
+
+
+def _own_and_shared(process: psutil.Process) -> int:
+    try:
+        memory = process.memory_full_info()
+    except psutil.AccessDenied:
+        return process.memory_info().rss
+    return getattr(memory, "pss", memory.uss)
 
 
 def _high_water(pid: int) -> int:
