@@ -54,7 +54,7 @@ def test_the_lock_pins_every_direct_dependency_within_its_range():
     for pin in (pin for lines in locked.values() for pin in lines):
         (specifier,) = pin.specifier
         assert specifier.operator == "==" and pin.url is None
-    for name, wanted in requirements("notebooks", "test", "dev").items():
+    for name, wanted in requirements("notebooks", "test", "dev", "world").items():
         for pin in locked.get(canonicalize_name(name), []):
             (specifier,) = pin.specifier
             assert specifier.version in wanted.specifier, f"{pin} is not in {wanted}"
@@ -126,13 +126,13 @@ def imported(path: Path) -> set[str]:
         ("ldf_utils", ()),
         ("data_download", ()),
         ("tools", ("notebooks",)),
-        ("experiments", ("notebooks", "test")),
+        ("experiments", ("notebooks", "test", "world")),
     ],
 )
 def test_what_is_imported_is_required(package, groups):
     """Every third-party module is one that pyproject.toml asks for."""
     provided = {"PIL": "pillow", "open_clip": "open_clip_torch", "IPython": "ipywidgets"}
-    provided |= {"skimage": "scikit-image", "yaml": "pyyaml"}
+    provided |= {"skimage": "scikit-image", "yaml": "pyyaml", "drjit": "mitsuba"}
     provided |= {"nbclient": "nbconvert", "nbformat": "nbconvert", "traitlets": "nbconvert"}
     allowed = set(requirements(*groups)) | {"ldf_utils", "data_download"}
     if package in {"tools", "experiments"}:
