@@ -12,8 +12,9 @@ Rows = tuple[tuple[float, float, float, float], ...]
 
 def scaled(rows: Rows, along: float, across: float, ease: float = 0.0) -> Rows:
     """Return knots scaled along and across, and eased outward by ``ease`` meters."""
-    return tuple((w * along, u * across + ease, v * across + ease, c * across)
-                 for w, u, v, c in rows)  # fmt: skip
+    return tuple(
+        (w * along, u * across + ease, v * across + ease, c * across) for w, u, v, c in rows
+    )
 
 
 def hanging(bone: Bone, rows: Rows, caps: tuple[float, float], power: float = 2.0) -> Loft:
@@ -101,10 +102,14 @@ def hand(build: Build, bone: Bone, curl: float, sign: int) -> list[Loft]:
     s = build.scale * (0.75 + 0.25 * build.girth)
     palm = hanging(
         bone,
-        scaled(((-0.02, 0.027, 0.022, 0.0), (0.03, 0.036, 0.018, 0.004), (0.085, 0.041, 0.016, 0.004)), s, s),
+        scaled(
+            ((-0.02, 0.027, 0.022, 0.0), (0.03, 0.036, 0.018, 0.004), (0.085, 0.041, 0.016, 0.004)),
+            s,
+            s,
+        ),
         (0.012 * s, 0.012 * s),
         2.4,
-    )  # fmt: skip
+    )
     solids = [palm]
     for k in range(4):
         u = (0.030 - 0.020 * k) * s
@@ -213,10 +218,15 @@ def skull(build: Build, bones: Skeleton) -> tuple[list[Loft], list[Loft]]:
         egg(-0.004, 0, 0.096, 0.098, 0.077, 0.086),
         face,
         egg(0.076, 0, 0.088, 0.018, 0.052, 0.012),
-        rod(bone.at(0.090 * s, 0, 0.074 * s), bone.at(0.108 * s, 0, 0.034 * s), 0.008 * s, 0.0125 * s),
+        rod(
+            bone.at(0.090 * s, 0, 0.074 * s),
+            bone.at(0.108 * s, 0, 0.034 * s),
+            0.008 * s,
+            0.0125 * s,
+        ),
         egg(0.087, 0, 0.004, 0.010, 0.024, 0.010),
         egg(0.076, 0, -0.036, 0.016, 0.020, 0.014),
-    ]  # fmt: skip
+    ]
     solids += [egg(0.070, sign * 0.040, 0.036, 0.018, 0.020, 0.018) for sign in (1, -1)]
     ears = [egg(-0.006, sign * 0.076, 0.052, 0.019, 0.009, 0.031) for sign in (1, -1)]
     sockets = [egg(0.098, sign * 0.033, 0.066, 0.014, 0.019, 0.012) for sign in (1, -1)]

@@ -44,8 +44,13 @@ def _backpack(kit: Kit) -> list[Part]:
         (0.22, 0.068, 0.140, back - 0.028),
         (0.30, 0.045, 0.110, back - 0.010),
     )
-    sack = Loft(chest.origin, chest.frame, tuple((w * s, u * s, v * s, c) for w, u, v, c in rows),
-                (0.03, 0.03), 3.2)  # fmt: skip
+    sack = Loft(
+        chest.origin,
+        chest.frame,
+        tuple((w * s, u * s, v * s, c) for w, u, v, c in rows),
+        (0.03, 0.03),
+        3.2,
+    )
     pocket = ball(
         chest.at(back - 0.10 * s, 0, 0.02 * s), [0.035 * s, 0.11 * s, 0.09 * s], chest.frame
     )
@@ -71,8 +76,13 @@ def _shoulder_bag(kit: Kit) -> list[Part]:
     wide = 0.20 * s * kit.build.girth + 0.05
     center = pelvis.at(0.03 * s, side * wide, 0.0)
     rows = ((-0.10, 0.14, 0.042, 0.0), (0.0, 0.145, 0.045, 0.0), (0.09, 0.125, 0.030, 0.0))
-    bag = Loft(center, pelvis.frame, tuple((w * s, u * s, v * s, c) for w, u, v, c in rows),
-               (0.02, 0.015), 3.5)  # fmt: skip
+    bag = Loft(
+        center,
+        pelvis.frame,
+        tuple((w * s, u * s, v * s, c) for w, u, v, c in rows),
+        (0.02, 0.015),
+        3.5,
+    )
     shoulder = chest.at(-0.01, -side * 0.11 * s, chest.length + 0.025 * s)
     depth = 0.15 * s * kit.build.girth
     straps = []
@@ -98,8 +108,10 @@ def _bag(kit: Kit) -> list[Part]:
     sack = Loft(
         drop, frame, tuple((w * s, u * s, v * s, c) for w, u, v, c in rows), (0.02, 0.01), 3.0
     )
-    handles = [rod(drop + frame @ np.array([x * s, 0, 0.09 * s], np.float32), grip, 0.008, 0.008)
-               for x in (-0.08, 0.08)]  # fmt: skip
+    handles = [
+        rod(drop + frame @ np.array([x * s, 0, 0.09 * s], np.float32), grip, 0.008, 0.008)
+        for x in (-0.08, 0.08)
+    ]
     field = Field.around([sack, *handles], kit.cell * 0.8)
     for solid in [sack, *handles]:
         field.add(solid, 0.006)

@@ -1,4 +1,4 @@
-"""Clothes: tops with sleeves and collars, trousers, skirts and shoes, with folds."""
+"""Clothes: tops with sleeves, collars and scarves, with folds, and what belongs to them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ import numpy.typing as npt
 
 from experiments.world.part import Part
 from experiments.world.people import anatomy
-from experiments.world.people.folds import Crease, fold, hang
-from experiments.world.people.kit import Kit, Mesh
-from experiments.world.people.skeleton import SIDES, Bone
+from experiments.world.people.folds import Crease, fold, warmth
+from experiments.world.people.kit import Kit
+from experiments.world.people.legwear import (
+    COAT_EASE,
+    COAT_HEM,
+    bare_legs,
+    coat_tail,
+    shoe,
+    skirt,
+    trousers,
+)
+from experiments.world.people.skeleton import SIDES
 from experiments.world.people.surface import Array, Field, Loft, vertex_normals
 
-# ease of the trunk, ease of the sleeves, hem below the hips (meters of a 1.75 m body), depth of folds
+# Ease of the trunk, ease of the sleeves, hem below the hips of a 1.75 m body, depth of folds.
 _TOPS = {
     "tshirt": (0.010, 0.012, 0.08, 0.008),
     "shirt": (0.010, 0.009, 0.10, 0.009),
@@ -20,13 +29,7 @@ _TOPS = {
     "jacket": (0.018, 0.014, 0.11, 0.010),
     "suit": (0.015, 0.011, 0.14, 0.006),
     "puffer": (0.030, 0.024, 0.09, 0.004),
-    "coat": (0.022, 0.016, 0.42, 0.009),
-}
-_LEGS = {  # ease at hip, thigh, knee and cuff
-    "trousers": (0.010, 0.014, 0.018, 0.036),
-    "jeans": (0.008, 0.009, 0.013, 0.024),
-    "leggings": (0.004, 0.003, 0.003, 0.004),
-    "shorts": (0.012, 0.026, 0.030, 0.03),
+    "coat": (COAT_EASE, 0.016, COAT_HEM, 0.009),
 }
 
 
@@ -34,13 +37,16 @@ def build_clothes(kit: Kit) -> list[Part]:
     """Return everything from collar to shoes, and the bare legs and arms under it."""
     parts = [_top(kit)]
     for side in SIDES:
-        parts += [_hand(kit, side), _shoe(kit, side)]
+        parts += [_hand(kit, side), shoe(kit, side)]
     if kit.look.bottom in ("skirt", "dress"):
-        parts += [_skirt(kit), _bare_legs(kit)]
+        parts += [skirt(kit), bare_legs(kit)]
     else:
-        parts.append(_trousers(kit))
+        parts.append(trousers(kit))
         if kit.look.bottom == "shorts":
-            parts.append(_bare_legs(kit))
+            parts.append(bare_legs(kit))
+    tail = coat_tail(kit)
+    if tail is not None:
+        parts.append(tail)
     if kit.look.top in ("jacket", "coat", "hoodie", "puffer", "suit", "shirt"):
         parts.append(_collar(kit))
     if kit.look.scarf:
@@ -78,7 +84,7 @@ def _top(kit: Kit) -> Part:
     on_trunk = np.clip(1.5 - trunk[0].grown(0.01).distance(vertices) / 0.02, 0, 1)
     vertices, shift = _fold_top(kit, vertices, faces, depth)
     local = kit.local("chest", vertices)
-    heat = _warmth(kit, vertices, shift) - (2.0 if look.top == "puffer" else 0.0)
+    heat = warmth(kit.noise, vertices, shift) - (2.0 if look.top == "puffer" else 0.0)
     heat += 1.5 * np.exp(-(((local[:, 2] - bones["chest"].length) / 0.06) ** 2))
     heat -= 1.2 * (1 - on_trunk)
     tint = _front(kit, local, on_trunk)
@@ -94,12 +100,6 @@ def _arm(kit: Kit, side: str) -> list[Loft]:
         anatomy.upper_arm(kit.build, upper, ease),
         anatomy.forearm(kit.build, fore, ease, 0.006),
     ]
-
-
-def _warmth(kit: Kit, vertices: Array, shift: Array) -> Array:
-    """Return degrees added where cloth lies on the skin, and taken where it stands off."""
-    patches = np.clip(2.2 * kit.noise(vertices / 0.16 + 1.3), -2.2, 2.2)
-    return (patches - 130 * shift + 0.6 * kit.noise(vertices / 0.06)).astype(np.float32)
 
 
 def _straight(kit: Kit, ease: float, drop: float) -> Loft:
@@ -125,11 +125,18 @@ def _fold_top(kit: Kit, vertices: Array, faces: np.ndarray, depth: float) -> tup
         Crease(
             bones["chest"],
             ((-0.1, 1.5 * depth), (0.2, 1.3 * depth), (0.6, 0.5 * depth), (1.0, 0.4 * depth)),
-            (0.075, 0.20), 0.5, up=True,
+            (0.075, 0.20),
+            0.5,
+            up=True,
         ),
-        Crease(bones["pelvis"], ((-0.6, 0.8 * depth), (0.5, 1.2 * depth), (1, 1.5 * depth)),
-               (0.07, 0.20), 0.3, up=True),
-    ]  # fmt: skip
+        Crease(
+            bones["pelvis"],
+            ((-0.6, 0.8 * depth), (0.5, 1.2 * depth), (1, 1.5 * depth)),
+            (0.07, 0.20),
+            0.3,
+            up=True,
+        ),
+    ]
     for side in SIDES:
         upper, fore = bones[f"upper_arm/{side}"], bones[f"forearm/{side}"]
         bend = ((0, 0.7 * depth), (0.4, depth), (0.75, 1.5 * depth), (1, 1.8 * depth))
@@ -149,7 +156,7 @@ def _front(kit: Kit, local: Array, on_trunk: Array) -> Array:
     """Return the colors of the top: an open front, stripes, a print or a yoke."""
     look, bone = kit.look, kit.bones["chest"]
     base = kit.color("bottom" if look.bottom == "dress" else "top")
-    tint = np.repeat(np.array([base], np.float32), len(local), 0)
+    tint: Array = np.repeat(np.array([base], np.float32), len(local), 0)
     inner = np.array(kit.color("inner"), np.float32)
     height = local[:, 2] / bone.length
     front = on_trunk * np.clip(0.5 + (local[:, 0] - 0.03) / kit.cell, 0, 1)
@@ -199,153 +206,6 @@ def _hand(kit: Kit, side: str) -> Part:
     return kit.part(f"hand_{side}", (vertices, faces), "skin", "skin", "skin", heat=cold)
 
 
-def _trousers(kit: Kit) -> Part:
-    """Return both legs of the trousers with the seat."""
-    look, build, bones = kit.look, kit.build, kit.bones
-    hip, top, knee, cuff = _LEGS[look.bottom]
-    seat = anatomy.pelvis(build, bones, hip)
-    legs = {side: _leg(kit, side, (top, knee, cuff)) for side in SIDES}
-    everything = [seat, *(solid for pair in legs.values() for solid in pair)]
-    whole = None
-    for side in SIDES:
-        field = Field.around(everything, kit.cell).add(seat, 0)
-        for solid in legs[side]:
-            field.add(solid, 0.045)
-        _cut_leg(kit, field, side)
-        whole = field if whole is None else whole.merge(field, 0.012)
-    assert whole is not None
-    waist = bones["pelvis"]
-    whole.above(waist.at(0, 0, 0.16 * build.scale), -waist.frame[:, 2], 0.004)
-    vertices, faces = whole.mesh()
-    depth = {"trousers": 0.009, "jeans": 0.010, "leggings": 0.003, "shorts": 0.010}[look.bottom]
-    vertices, shift = fold(vertices, faces, _leg_creases(kit, depth), kit.noise, 0.5 * depth)
-    tight = np.zeros(len(vertices), np.float32)
-    for side in SIDES:
-        local = kit.local(f"thigh/{side}", vertices)
-        tight = np.maximum(tight, np.exp(-((local[:, 2] / 0.3) ** 2)) * (local[:, 0] > 0))
-    heat = 1.2 * tight + _warmth(kit, vertices, shift)
-    tint = None
-    if look.bottom == "jeans":
-        fade = 1 + 0.45 * tight + 0.2 * kit.noise(vertices / 0.09) - 25 * np.minimum(shift, 0.01)
-        tint = np.outer(np.clip(fade, 0.6, 2), kit.color("bottom"))
-    mesh = (vertices, faces)
-    return kit.part("trousers", mesh, "cloth", "bottom", "clothed_limb", heat=heat, tint=tint)
-
-
-def _leg(kit: Kit, side: str, ease: tuple[float, float, float]) -> list[Loft]:
-    """Return thigh and shin of a trouser leg."""
-    thigh, shin = kit.bones[f"thigh/{side}"], kit.bones[f"shin/{side}"]
-    upper = anatomy.thigh(kit.build, thigh, ease[0])
-    lower = anatomy.shin(kit.build, shin, ease[1], 0.03)
-    low = lower.knots[0][0]
-    rows = tuple(
-        (w, u + (ease[2] - ease[1]) * (w / low) ** 2, v + (ease[2] - ease[1]) * (w / low) ** 2, c)
-        for w, u, v, c in lower.knots
-    )
-    return [upper, Loft(lower.origin, lower.frame, rows, lower.caps)]
-
-
-def _cut_leg(kit: Kit, field: Field, side: str) -> None:
-    """Cut a trouser leg to its length at the cuff."""
-    shin, thigh = kit.bones[f"shin/{side}"], kit.bones[f"thigh/{side}"]
-    if kit.look.bottom == "shorts":
-        field.above(thigh.at(0, 0, -0.82 * thigh.length), thigh.frame[:, 2], 0.005)
-        return
-    short = {"leggings": 0.93, "jeans": 1.0, "trousers": 1.05}[kit.look.bottom]
-    field.above(shin.at(0, 0, -short * shin.length), shin.frame[:, 2], 0.005)
-
-
-def _leg_creases(kit: Kit, depth: float) -> list[Crease]:
-    """Return where trousers fold: at the groin, behind the knee and above the shoe."""
-    creases = [
-        Crease(kit.bones["pelvis"], ((-0.6, depth), (1, 0.5 * depth)), (0.07, 0.18), up=True)
-    ]
-    for side in SIDES:
-        thigh, shin = kit.bones[f"thigh/{side}"], kit.bones[f"shin/{side}"]
-        creases.append(Crease(thigh, ((0, 1.6 * depth), (0.3, 0.7 * depth), (0.7, 0.8 * depth),
-                                      (1, 2 * depth)), (0.075, 0.17), 0.5))  # fmt: skip
-        creases.append(Crease(shin, ((0, 2 * depth), (0.25, 0.9 * depth), (0.65, depth),
-                                     (0.9, 2.4 * depth), (1.05, 2.4 * depth)), (0.055, 0.15), 0.35))  # fmt: skip
-    return creases
-
-
-def _skirt(kit: Kit) -> Part:
-    """Return a skirt from the waist to about the knee, wide enough for the stride."""
-    build, bones = kit.build, kit.bones
-    pelvis, s = bones["pelvis"], build.scale
-    long = 0.30 + 0.32 * ((kit.look.seed >> 3) % 4) / 3
-    vertices, faces = _cone(kit, long * s, 0.012, 0.16 * s, 0.05).mesh()
-    pleats = 14.0 if kit.look.seed % 3 == 0 else 8.0
-    vertices, shift = hang(vertices, faces, pelvis, (0.05, -long * s), kit.noise, 0.022, pleats)
-    heat = -60 * shift + 0.5 * kit.noise(vertices / 0.12) - 1.0
-    return kit.part("skirt", (vertices, faces), "cloth", "bottom", "clothed_limb", heat=heat)
-
-
-def _cone(kit: Kit, down: float, ease: float, top: float, flare: float) -> Field:
-    """Return a tube from ``top`` to ``down`` below the hips around both legs, in meters."""
-    build, bones = kit.build, kit.bones
-    pelvis, s = bones["pelvis"], build.scale
-    knees = np.stack([kit.local("pelvis", bones[f"shin/{x}"].origin[None])[0] for x in SIDES])
-    reach = min(1.0, down / max(build.lengths["thigh"], 1e-3))
-    front = float(knees[:, 0].max()) * reach
-    back = float(knees[:, 0].min()) * reach
-    middle, half = (front + back) / 2, (front - back) / 2
-    wide = max(0.15 * s * build.girth, float(np.abs(knees[:, 1]).max()) + 0.06 * s) + flare
-    g = s * build.girth
-    rows = (
-        (-down, 0.085 * s + half + flare, wide, middle),
-        (-0.5 * down, 0.100 * g + 0.55 * half + 0.5 * flare, 0.172 * g + 0.5 * flare, 0.5 * middle),
-        (0.0, 0.114 * g + ease, 0.170 * g + ease, -0.008),
-        (top, 0.098 * g + ease, 0.140 * g + ease, 0.008),
-    )
-    solid = Loft(pelvis.origin, pelvis.frame, rows, (0.03, 0.03), 2.2)
-    field = Field.around([solid], kit.cell).add(solid, 0)
-    return field.above(pelvis.at(0, 0, -down), pelvis.frame[:, 2], 0.004)
-
-
-def coat_tail(kit: Kit) -> Part | None:
-    """Return the lower half of a long coat, or None for other tops."""
-    if kit.look.top != "coat":
-        return None
-    ease, _, drop, _ = _TOPS["coat"]
-    s = kit.build.scale
-    vertices, faces = _cone(kit, drop * s, ease + 0.012, 0.10 * s, 0.035).mesh()
-    reach = (0.0, -drop * s)
-    vertices, shift = hang(vertices, faces, kit.bones["pelvis"], reach, kit.noise, 0.018, 6.0)
-    heat = -40 * shift + 0.6 * kit.noise(vertices / 0.13) - 1.5
-    return kit.part("coat", (vertices, faces), "cloth", "top", "clothed_torso", heat=heat)
-
-
-def _bare_legs(kit: Kit) -> Part:
-    """Return legs in tights or bare."""
-    build, bones = kit.build, kit.bones
-    solids = [anatomy.shin(build, bones[f"shin/{x}"], 0.0, 0.04) for x in SIDES]
-    solids += [anatomy.thigh(build, bones[f"thigh/{x}"]) for x in SIDES]
-    field = Field.around(solids, kit.cell * 0.9)
-    for solid in solids:
-        field.add(solid, 0.015)
-    tights = kit.look.bottom != "shorts" and kit.look.seed % 2 == 0
-    heat = "clothed_limb" if tights else "skin"
-    color: str | tuple[float, ...] = (0.02, 0.018, 0.02) if tights else "skin"
-    return kit.part("legs", field.mesh(), "cloth" if tights else "skin", color, heat)
-
-
-def _shoe(kit: Kit, side: str) -> Part:
-    """Return a shoe with its sole."""
-    foot: Bone = kit.bones[f"foot/{side}"]
-    solids, point, up = anatomy.shoe(kit.build, foot)
-    field = Field.around(solids, kit.cell * 0.7)
-    for solid in solids:
-        field.add(solid, 0.02)
-    vertices, faces = field.above(point, up, 0.004).mesh()
-    height = (vertices - point) @ up
-    tint = np.repeat(np.array([kit.color("shoe")], np.float32), len(vertices), 0)
-    tint[height < 0.022 * kit.build.scale] = kit.color("sole")
-    heat = 2.5 * np.clip(height / 0.1, 0, 1) - 2.0
-    mesh: Mesh = (vertices, faces)
-    return kit.part(f"shoe_{side}", mesh, "shoe", "shoe", "clothed_limb", heat=heat, tint=tint)
-
-
 def _collar(kit: Kit) -> Part:
     """Return a collar, or the hood of a hoodie lying on the back."""
     build, bones = kit.build, kit.bones
@@ -366,8 +226,9 @@ def _collar(kit: Kit) -> Part:
         hood = Loft(neck.origin, neck.frame, anatomy.scaled(rows, s, s), (0.03, 0.02))
         bigger = Field.around([solid, hood], kit.cell * 0.7).add(solid, 0).add(hood, 0.03)
         bigger.above(neck.at(0.02, 0, tall * s * 1.4), tilt, 0.004)
-        return kit.part("collar", kit.rough(bigger.mesh(), 0.006, 0.05), "cloth", "top",
-                        "clothed_torso")  # fmt: skip
+        return kit.part(
+            "collar", kit.rough(bigger.mesh(), 0.006, 0.05), "cloth", "top", "clothed_torso"
+        )
     color = "inner" if kit.look.top == "suit" else "top"
     if kit.look.bottom == "dress":
         color = "bottom"

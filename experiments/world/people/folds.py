@@ -66,9 +66,14 @@ def fold(
 
 
 def hang(
-    vertices: Array, faces: np.ndarray, axis: Bone, reach: tuple[float, float], noise: Noise,
-    depth: float = 0.02, count: float = 9.0,
-) -> tuple[Array, Array]:  # fmt: skip
+    vertices: Array,
+    faces: np.ndarray,
+    axis: Bone,
+    reach: tuple[float, float],
+    noise: Noise,
+    depth: float = 0.02,
+    count: float = 9.0,
+) -> tuple[Array, Array]:
     """Displace a skirt by hanging folds that deepen from ``reach[0]`` down to ``reach[1]``.
 
     Args:
@@ -92,3 +97,9 @@ def hang(
     level = np.abs(normals[:, 2]) < 0.8
     shift = depth * down * (0.7 - 1.8 * np.abs(wave)) * level
     return (vertices + normals * shift[:, None]).astype(np.float32), shift.astype(np.float32)
+
+
+def warmth(noise: Noise, vertices: Array, shift: Array) -> Array:
+    """Return degrees added where cloth lies on the skin, and taken where it stands off."""
+    patches = np.clip(2.2 * noise(vertices / 0.16 + 1.3), -2.2, 2.2)
+    return (patches - 130 * shift + 0.6 * noise(vertices / 0.06)).astype(np.float32)

@@ -101,8 +101,8 @@ def _hair(kit: Kit, *, tucked: bool) -> Part:
             (0.03, 0.066, 0.092, -0.030),
             (0.09, 0.085, 0.090, -0.016),
         )
-        rows = anatomy.scaled(rows, s, s, thick * 0.4)
-        solids.append(Loft(bone.origin, bone.frame, rows, (0.03, 0.04)))
+        knots = anatomy.scaled(rows, s, s, thick * 0.4)
+        solids.append(Loft(bone.origin, bone.frame, knots, (0.03, 0.04)))
     elif style == "bun":
         solids.append(_egg(kit, -0.125, 0, 0.125, 0.040, 0.042, 0.040))
     elif style == "ponytail":
@@ -134,8 +134,12 @@ def _hair(kit: Kit, *, tucked: bool) -> Part:
 def _beard(kit: Kit) -> Part:
     """Return a short beard."""
     bone, s = kit.bones["head"], kit.build.head
-    rows = ((-0.050, 0.030, 0.028, 0.060), (-0.024, 0.049, 0.050, 0.041),
-            (0.012, 0.066, 0.064, 0.027), (0.04, 0.068, 0.065, 0.02))  # fmt: skip
+    rows = (
+        (-0.050, 0.030, 0.028, 0.060),
+        (-0.024, 0.049, 0.050, 0.041),
+        (0.012, 0.066, 0.064, 0.027),
+        (0.04, 0.068, 0.065, 0.02),
+    )
     jaw = Loft(bone.origin, bone.frame, anatomy.scaled(rows, s, s), (0.010, 0.01))
     field = Field.around([jaw], kit.cell * 0.5).add(jaw, 0)
     field.cut(_egg(kit, 0.10, 0, 0.040, 0.05, 0.046, 0.034), 0.008)

@@ -64,9 +64,16 @@ class Kit:
         return (vertices + normals * shift[:, None]).astype(np.float32), faces
 
     def part(
-        self, name: str, mesh: Mesh, material: str, color: str | tuple[float, ...], kind: str, *,
-        heat: npt.ArrayLike | None = None, tint: npt.ArrayLike | None = None,
-    ) -> Part:  # fmt: skip
+        self,
+        name: str,
+        mesh: Mesh,
+        material: str,
+        color: str | tuple[float, ...],
+        kind: str,
+        *,
+        heat: npt.ArrayLike | None = None,
+        tint: npt.ArrayLike | None = None,
+    ) -> Part:
         """Return a part of the person; ``color`` is an albedo or what the look's albedo is for."""
         red, green, blue = self.color(color) if isinstance(color, str) else color
         return Part(

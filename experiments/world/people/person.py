@@ -8,13 +8,14 @@ import numpy as np
 
 from experiments.world.part import Part
 from experiments.world.people.carried import build_carried
-from experiments.world.people.clothes import build_clothes, coat_tail
+from experiments.world.people.clothes import build_clothes
 from experiments.world.people.head import build_head
 from experiments.world.people.kit import Kit
 from experiments.world.people.look import Look, sample_look
-from experiments.world.people.poses import carrying, sitting, standing, walking
+from experiments.world.people.poses import carrying, riding, sitting, standing, walking
 from experiments.world.people.skeleton import Pose, solve
 from experiments.world.people.surface import Noise
+from experiments.world.vehicles.cycles import contacts
 
 CELL = 0.017
 
@@ -34,8 +35,10 @@ def build_person(
 
     Args:
         rng: source of randomness for the look and the pose, where they are not given.
-        pose: ``walking``, ``standing`` (or ``standing:KIND``), ``sitting``, or a :class:`Pose`.
-            What the look carries changes the arms of a named pose.
+        pose: a :class:`Pose`, or ``walking``, ``standing``, ``standing:KIND`` with a kind of
+            :func:`poses.standing`, ``sitting``, ``riding:bicycle`` or ``riding:motorcycle`` (at
+            the position and heading of the cycle), ``walking:WHAT`` with something of
+            :func:`poses.carrying`. What the look carries changes the arms of a named pose.
         position: point of the ground under the person, in meters.
         heading: direction of view in radians, counter-clockwise from the x axis.
         instance: number of the person in the scene.
@@ -66,9 +69,6 @@ def build_person(
     cell = CELL * (0.6 + 0.4 * look.build.scale) / detail
     kit = Kit(look, stance, bones, Noise(look.seed), cell, instance)
     parts = [*build_head(kit), *build_clothes(kit), *build_carried(kit)]
-    tail = coat_tail(kit)
-    if tail is not None:
-        parts.append(tail)
     return place(parts, position, heading)
 
 
@@ -81,8 +81,21 @@ def named_pose(rng: np.random.Generator, name: str, look: Look, phase: float | N
         pose = standing(rng, detail or None)
     elif kind == "sitting":
         return sitting(rng, look.build)
+    elif kind == "riding":
+        touch = contacts(detail or "bicycle", 0.0 if phase is None else phase)
+        return riding(
+            touch.saddle,
+            touch.grips,
+            touch.pedals,
+            lean=touch.lean,
+            build=look.build,
+            name=f"riding a {detail or 'bicycle'}",
+        )
     else:
-        raise ValueError(f"pose must be walking, standing, standing:KIND or sitting, got {name!r}")
+        raise ValueError(
+            "pose must be walking, walking:WHAT, standing, standing:KIND, sitting or "
+            f"riding:KIND, got {name!r}"
+        )
     what = detail if kind == "walking" and detail else look.carried
     return carrying(pose, what, look.build)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from scipy.ndimage import map_coordinates
 from scipy.sparse import csr_matrix
 from skimage.measure import marching_cubes
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 _STEPS = 48
 _FAR = np.float32(1.0)
 
@@ -105,7 +106,7 @@ def rod(a: Array, b: Array, radius_a: float, radius_b: float) -> Loft:
 
 
 def frame_along(axis: npt.ArrayLike, forward: npt.ArrayLike) -> Array:
-    """Return a frame whose w runs along ``axis`` and whose u is as near as can be to ``forward``."""
+    """Return a frame whose w runs along ``axis`` and whose u is nearest to ``forward``."""
     w = np.asarray(axis, np.float64)
     w = w / np.linalg.norm(w)
     u = np.asarray(forward, np.float64) - np.dot(forward, w) * w
