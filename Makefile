@@ -63,7 +63,7 @@ lock: ## write constraints.txt: a tested version of every package, for each Pyth
 	@mv constraints.new constraints.txt
 
 clean: ## remove what runs and tools have left, but not .venv
-	rm -rf runs build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) \
 	  -type d -prune -exec rm -rf {} +
 

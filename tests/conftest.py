@@ -11,8 +11,19 @@ if _workers > 1:  # torch reads this when it is imported; the kernels of noteboo
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# No test depends on the clock, and the same examples are tried in every run.
+settings.register_profile(
+    "repository",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repository")
 
 
 @pytest.hookimpl(tryfirst=True)
