@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data_download import api
-from data_download.links import check_links
+from data_download.errors import DownloadError
 from data_download.registry import DataSet, RegistryError, load_registry
 from data_download.store import Options, SetError, human
-from data_download.transfer import DownloadError, Policy
+from data_download.transfer import Policy, is_address
 from ldf_utils.data.cli import run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m data_download",
         description="Public infrared/visible sets and weights: every file verified, every run "
@@ -28,11 +29,21 @@ def build_parser() -> argparse.ArgumentParser:
     every.add_argument(
         "--to", metavar="DIR", help="the folder of sets (default: data in the current folder)"
     )
-    commands.add_parser("list", parents=[every], help="name every set")
-    one = commands.add_parser("info", parents=[every], help="say all that is known of a set")
-    one.add_argument("name")
-    get = commands.add_parser("get", parents=[every], help="fetch sets, or complete them")
-    get.add_argument("names", nargs="+", metavar="NAME")
+
+    def command(name: str, action: Callable[..., int], help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, parents=[every], help=help)
+        added.set_defaults(action=action)
+        return added
+
+    command("list", _list, "name every set")
+    info = command("info", _info, "say all that is known of a set")
+    info.add_argument("names", nargs=1, metavar="NAME")
+    get = command("get", _get, "fetch sets, or complete them")
+    verify = command("verify", _verify, "compare every file with its hash")
+    remove = command("remove", _remove, "remove the files of sets")
+    links = command("links", _links, "check every real address with one small file per source")
+    for several in (get, verify, remove):
+        several.add_argument("names", nargs="+", metavar="NAME")
     get.add_argument(
         "--from",
         dest="source",
@@ -44,29 +55,26 @@ def build_parser() -> argparse.ArgumentParser:
         "--mirror", metavar="URL", help="an address or a folder that holds OWNER/REPO/COMMIT/PATH"
     )
     get.add_argument("--offline", action="store_true", help="use no network; say what is missing")
-    links = commands.add_parser(
-        "links", parents=[every], help="check every real address with one small file per source"
-    )
-    verify = commands.add_parser("verify", parents=[every], help="compare every file with its hash")
-    verify.add_argument("names", nargs="+", metavar="NAME")
-    remove = commands.add_parser("remove", parents=[every], help="remove the files of sets")
-    remove.add_argument("names", nargs="+", metavar="NAME")
-    for command in (get, links):
-        command.add_argument(
+    for patient in (get, links):
+        patient.add_argument(
             "--retries", type=_count(0), default=4, help="tries after the first (default: 4)"
         )
-        command.add_argument(
-            "--timeout", type=_seconds, default=30, help="seconds without a byte (default: 30)"
+        patient.add_argument(
+            "--timeout",
+            type=_seconds,
+            default=30,
+            help="seconds after which a connection that delivers less than 100 bytes per second "
+            "is given up (default: 30)",
         )
-    for command in (get, remove):
-        command.add_argument("--dry-run", action="store_true", help="say what would be done")
+    for careful in (get, remove):
+        careful.add_argument("--dry-run", action="store_true", help="say what would be done")
     return parser
 
 
 def _count(least: int) -> Callable[[str], int]:
     def count(text: str) -> int:
-        if not text.isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a number from {least}, found {text!r}")
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a number >= {least}, got {text!r}")
         return int(text)
 
     return count
@@ -78,7 +86,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"expected seconds above 0, found {text!r}")
+        raise argparse.ArgumentTypeError(f"must be seconds > 0, got {text!r}")
     return seconds
 
 
@@ -92,20 +100,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         registry = load_registry(arguments.registry)
     except RegistryError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    unknown = [
-        name
-        for name in getattr(arguments, "names", [getattr(arguments, "name", None)])
-        if name is not None and name not in registry
-    ]
+        return _wrong_call(str(error))
+    unknown = [name for name in getattr(arguments, "names", []) if name not in registry]
     if unknown:
-        print(
-            f"error: {', '.join(unknown)}: no such set; there are {', '.join(registry)}",
-            file=sys.stderr,
-        )
-        return 2
-    return _COMMANDS[arguments.command](arguments, registry)
+        return _wrong_call(f"{', '.join(unknown)}: no such set; there are {', '.join(registry)}")
+    code: int = arguments.action(arguments, registry)
+    return code
+
+
+def _wrong_call(text: str) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return 2
 
 
 def _list(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
@@ -120,7 +125,7 @@ def _list(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int
 
 
 def _info(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
-    dataset = registry[arguments.name]
+    dataset = registry[arguments.names[0]]
     roots = api.roots_for(dataset, arguments.to)
     module = api.module_of(dataset)
     rows = {
@@ -140,7 +145,7 @@ def _info(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int
     for key, value in rows.items():
         if value:
             print(f"{key + ':':9} {value}")
-    if hasattr(module, "instructions"):
+    if dataset.kind == "manual":
         print(module.instructions(dataset))
     return 0
 
@@ -154,15 +159,12 @@ def _size(dataset: DataSet) -> str:
 
 def _get(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
     if arguments.source and [registry[name].kind for name in arguments.names] != ["manual"]:
-        print("error: --from goes with one set that is fetched by hand", file=sys.stderr)
-        return 2
+        return _wrong_call("--from goes with one set that is fetched by hand")
     mirror = (arguments.mirror or "").removeprefix("file://") or None
-    if mirror and "://" not in mirror and not Path(mirror).is_dir():
-        print(
-            f"error: --mirror {mirror}: neither an address (https://...) nor a folder",
-            file=sys.stderr,
+    if mirror and not is_address(mirror) and not Path(mirror).is_dir():
+        return _wrong_call(
+            f"--mirror {mirror}: neither an address (https://...) nor a folder that exists"
         )
-        return 2
     options = Options(
         jobs=arguments.jobs,
         mirror=mirror,
@@ -183,7 +185,7 @@ def _get(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
 def _links(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
     code = 0
     policy = Policy(retries=arguments.retries, timeout=arguments.timeout)
-    for address, problem in check_links(registry, policy):
+    for address, problem in api.check_links(registry, policy):
         print(f"{'ok ' if problem is None else 'BAD'} {problem or address}", flush=True)
         code = code if problem is None else 1
     return code
@@ -213,29 +215,25 @@ def _each(datasets: Iterable[DataSet], action: Callable[[DataSet], str]) -> int:
     code = 0
     for dataset in datasets:
         try:
-            print(action(dataset), flush=True)
+            text = action(dataset)
         except (SetError, DownloadError) as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             code = 1
+        except BrokenPipeError:
+            raise
         except OSError as error:
+            reason = (error.strerror or str(error)).lower()
             print(
-                f"error: {dataset.name}: {error}; check the folder and its rights, or choose "
-                "another with --to",
+                f"error: {dataset.name}: {os.fspath(error.filename or '')}: {reason}; check the "
+                "file or folder and its permissions, or choose another folder with --to",
                 file=sys.stderr,
                 flush=True,
             )
             code = 1
+        else:
+            print(text, flush=True)  # a closed pipe is no error of the set
     return code
 
 
-_COMMANDS = {
-    "list": _list,
-    "info": _info,
-    "get": _get,
-    "links": _links,
-    "verify": _verify,
-    "remove": _remove,
-}
-
 if __name__ == "__main__":
-    run_command(main, "stopped; what is here is kept: run the command again to go on")
+    run_command(main, "stopped; complete files are kept: run the command again to resume")

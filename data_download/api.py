@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
+import requests
+
 from data_download import hub, manual, store
+from data_download.errors import DownloadError, explain
 from data_download.registry import DataSet, Roots, load_registry, weights_dir
 from data_download.store import Options, SetError
+from data_download.transfer import Fetcher, Job, Policy, is_address
 
 _KINDS: dict[str, ModuleType] = {"files": store, "hub": hub, "manual": manual}
+_REFUSALS = (401, 403, 429)  # of pages that refuse programs, and so do answer
 
 
 def roots_for(dataset: DataSet, to: str | os.PathLike | None = None) -> Roots:
-    """Where a set is laid out.
+    """Name the folders that a set is laid out in.
 
     Args:
         dataset: the set.
@@ -24,11 +30,11 @@ def roots_for(dataset: DataSet, to: str | os.PathLike | None = None) -> Roots:
     """
     weights_only = bool(dataset.files) and all(file.place == "weights" for file in dataset.files)
     weights = Path(to) if to is not None and weights_only else weights_dir()
-    return Roots(Path(to) if to is not None else Path("data"), weights)
+    return Roots(Path(to) if to is not None else Path("data"), weights, hub.cache_dir())
 
 
 def with_required(names: list[str], registry: Mapping[str, DataSet]) -> list[DataSet]:
-    """The named sets and those they require, each once, required ones first.
+    """List the named sets and those they require, each once, required ones first.
 
     Raises:
         SetError: if a name is not in the registry.
@@ -44,14 +50,8 @@ def with_required(names: list[str], registry: Mapping[str, DataSet]) -> list[Dat
 
 
 def module_of(dataset: DataSet) -> ModuleType:
-    """The module that knows this kind of set."""
+    """Name the module that knows this kind of set."""
     return _KINDS[dataset.kind]
-
-
-def home(dataset: DataSet, roots: Roots) -> Path:
-    """The folder of a set: that of its pictures where it has some, else that of its weights."""
-    places = module_of(dataset).folders(dataset, roots)
-    return next((place for place in places if place.parent == roots.data), places[0])
 
 
 def get(
@@ -60,7 +60,7 @@ def get(
     options: Options | None = None,
     registry: Mapping[str, DataSet] | None = None,
 ) -> Path:
-    """Make a set complete and say where it is.
+    """Complete a set and say where it is.
 
     Args:
         name: a set of the registry.
@@ -69,16 +69,20 @@ def get(
         registry: the sets; None for those that ship.
 
     Returns:
-        The folder of the set.
+        The folder of its images where it has some, else that of its weights.
 
     Raises:
         SetError: if the set is not known or files of it are still missing.
+
+    Example:
+        >>> folder = get("roadscene")  # doctest: +SKIP
     """
     registry = load_registry() if registry is None else registry
     for dataset in with_required([name], registry):
         roots = roots_for(dataset, to)
         print(module_of(dataset).get(dataset, roots, options or Options(), registry))
-    return home(dataset, roots)
+    places: list[Path] = module_of(dataset).folders(dataset, roots)
+    return next((place for place in places if place.parent == roots.data), places[0])
 
 
 def verify(
@@ -96,4 +100,70 @@ def verify(
     """
     registry = load_registry() if registry is None else registry
     [*_, dataset] = with_required([name], registry)
-    return module_of(dataset).verify(dataset, roots_for(dataset, to))
+    text: str = module_of(dataset).verify(dataset, roots_for(dataset, to))
+    return text
+
+
+def check_links(
+    registry: Mapping[str, DataSet], policy: Policy | None = None
+) -> Iterator[tuple[str, str | None]]:
+    """Check that the real addresses of the registry still answer.
+
+    Of each repository at its commit the smallest file is fetched and verified; a file of a model
+    hub is asked for its size; weights, pages and drives have to answer.
+
+    Args:
+        registry: the sets.
+        policy: how patient to be.
+
+    Yields:
+        An address, and None or what is wrong with it.
+    """
+    policy = policy or Policy()
+    sources: dict[tuple[str, str, str], DataSet] = {}
+    pages: dict[str, None] = {}
+    for dataset in registry.values():
+        pages[dataset.homepage] = None
+        if dataset.kind == "files":
+            for file in dataset.files:
+                if file.place == "weights":  # large: whether they are there is enough
+                    pages[store.url(dataset, file, None)] = None
+            sources.setdefault((dataset.base, dataset.source, dataset.commit), dataset)
+        elif dataset.kind == "hub":
+            [file] = dataset.files
+            address = store.url(dataset, file, None)
+            yield address, _problem("HEAD", address, policy, file.bytes)
+        else:
+            pages.update((text.split()[0], None) for text in dataset.spec["urls"])
+    for dataset in sources.values():
+        yield _smallest(dataset, policy)
+    for page in filter(is_address, pages):
+        yield page, _problem("GET", page, policy)
+
+
+def _smallest(dataset: DataSet, policy: Policy) -> tuple[str, str | None]:
+    known = [file for file in dataset.files if file.bytes is not None]
+    file = min(known or dataset.files, key=lambda file: file.bytes or 0)
+    address = store.url(dataset, file, None)
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(address, Path(folder) / "file", file.bytes, file.hash)
+        try:
+            Fetcher(policy, 1).fetch(job, Path(folder), dataset.name)
+        except DownloadError as error:
+            return address, str(error)
+    return address, None
+
+
+def _problem(method: str, address: str, policy: Policy, expected: int | None = None) -> str | None:
+    try:
+        with requests.request(
+            method, address, timeout=policy.timeout, stream=True, allow_redirects=True
+        ) as answer:
+            if answer.status_code not in _REFUSALS or expected is not None:
+                answer.raise_for_status()
+            found = int(answer.headers.get("Content-Length", -1))
+    except (requests.RequestException, ValueError) as error:
+        return str(explain(error, address))
+    if expected is not None and found != expected:
+        return f"{address}\n  expected {expected} bytes, found {found}"
+    return None

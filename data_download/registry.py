@@ -10,6 +10,7 @@ import csv
 import os
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,7 @@ import pooch
 
 REGISTRY = Path(__file__).parent / "tables" / "sets.toml"
 KINDS = ("files", "hub", "manual")
-_HASH = re.compile(r"sha256:[0-9a-f]{64}|git-blob:[0-9a-f]{40}")
+HASH = re.compile(r"sha256:[0-9a-f]{64}|git-blob:[0-9a-f]{40}")
 _NEEDED = {
     "files": ("source", "commit", "table", "rules"),
     "hub": ("source", "commit", "file", "bytes", "hash"),
@@ -39,7 +40,7 @@ class RemoteFile:
         path: the path in its repository.
         bytes: the size, or None where it is not known.
         hash: ``sha256:...`` or ``git-blob:...``.
-        place: "data" or "weights", the folder that ``target`` is relative to.
+        place: "data", "weights" or "hub", the folder that ``target`` is relative to.
         target: where the file lies in that folder, with forward slashes.
     """
 
@@ -61,13 +62,12 @@ class DataSet:
         license: what the source states, in words.
         cite: how to cite it.
         homepage: a page for people.
-        folder: the folder it is laid out in.
         source: ``OWNER/REPO``, where there is one.
         commit: the pinned commit or revision.
         base: the address in front of ``OWNER/REPO/COMMIT/PATH``.
         note: what else one should know.
         requires: sets that are fetched along.
-        files: every file, for kind "files".
+        files: every file, for the kinds "files" and "hub".
         spec: the whole entry, for what only one kind has.
     """
 
@@ -77,7 +77,6 @@ class DataSet:
     license: str
     cite: str
     homepage: str
-    folder: str
     source: str = ""
     commit: str = ""
     base: str = ""
@@ -88,28 +87,42 @@ class DataSet:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all files whose size is known."""
-        if self.kind == "hub":
-            return self.spec["bytes"]
+        """Count the bytes of all files whose size is known."""
         return sum(file.bytes or 0 for file in self.files)
 
 
 @dataclass(frozen=True)
 class Roots:
-    """The two folders that sets are laid out in: pictures and weights."""
+    """The folders that sets are laid out in: images, weights, and the cache of the model hub."""
 
     data: Path
     weights: Path
+    hub: Path
+
+    def of(self, file: RemoteFile) -> Path:
+        """Name the folder that the target of a file is relative to."""
+        return {"data": self.data, "weights": self.weights, "hub": self.hub}[file.place]
 
     def path(self, file: RemoteFile) -> Path:
-        """Where a file lies on this machine."""
-        return (self.weights if file.place == "weights" else self.data) / file.target
+        """Name the place of a file on this machine."""
+        return self.of(file) / file.target
 
 
 def weights_dir() -> Path:
-    """The folder of downloaded weights: LDF_WEIGHTS_DIR, or one in the user's cache."""
+    """Name the folder of downloaded weights: LDF_WEIGHTS_DIR, or one in the user's cache."""
     chosen = os.environ.get("LDF_WEIGHTS_DIR")
     return Path(chosen) if chosen else Path(pooch.os_cache("ldf_tutorial")) / "weights"
+
+
+def stays_inside(path: str) -> bool:
+    """Say whether a relative path cannot lead out of a folder, on any system.
+
+    Example:
+        >>> stays_inside("ir/a.png"), stays_inside("../a.png"), stays_inside("C:/a.png")
+        (True, False, False)
+    """
+    parts = PurePosixPath(path.replace("\\", "/")).parts
+    return bool(parts) and ".." not in parts and parts[0] != "/" and not re.match(r"\w:", path)
 
 
 def load_registry(path: str | os.PathLike | None = None) -> dict[str, DataSet]:
@@ -122,22 +135,25 @@ def load_registry(path: str | os.PathLike | None = None) -> dict[str, DataSet]:
         Name to set, in the order of the file.
 
     Raises:
-        RegistryError: if the file or a table is missing, is not of this form, or two files of a
-            set would take one place.
+        RegistryError: if the file or a table is missing or unreadable, is not of this form, or two
+            files of a set would take one place.
     """
     path = Path(path) if path is not None else REGISTRY
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RegistryError(f"{path}: there is no such registry file") from error
+        entries = tomllib.loads(_read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise RegistryError(f"{path}: not a TOML file ({error})") from error
-    base = entries.get("base", "")
-    sets = {
-        name: _read_set(path, name, entry, base) for name, entry in entries.get("sets", {}).items()
-    }
-    if not sets:
+    tables = entries.get("sets")
+    if not isinstance(tables, dict) or not tables:
         raise RegistryError(f"{path}: no set in it; expected tables [sets.NAME]")
+    sets: dict[str, DataSet] = {}
+    for name, entry in tables.items():
+        try:
+            sets[name] = _read_set(path, name, entry, entries.get("base", ""))
+        except (TypeError, AttributeError, KeyError, IndexError, re.error) as error:
+            raise RegistryError(
+                f"{path}: [sets.{name}] is not of the form that {REGISTRY.name} describes ({error})"
+            ) from error
     for dataset in sets.values():
         for other in dataset.requires:
             if other not in sets:
@@ -145,23 +161,41 @@ def load_registry(path: str | os.PathLike | None = None) -> dict[str, DataSet]:
     return sets
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise RegistryError(f"{path}: there is no such file") from error
+    except UnicodeDecodeError as error:
+        raise RegistryError(f"{path}: not a text file in UTF-8 ({error})") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise RegistryError(f"{path}: cannot be read, {reason}") from error
+
+
 def _read_set(path: Path, name: str, entry: Mapping[str, Any], base: str) -> DataSet:
     where = f"{path}: [sets.{name}]"
     kind = entry.get("kind")
     if kind not in KINDS:
-        raise RegistryError(f"{where}: kind is one of {', '.join(KINDS)}, found {kind!r}")
+        raise RegistryError(f"{where}: kind must be one of {', '.join(KINDS)}, got {kind!r}")
     missing = [key for key in ("title", "license", *_NEEDED[kind]) if key not in entry]
     if missing:
         raise RegistryError(f"{where}: {', '.join(missing)} missing")
-    folder = entry.get("folder", name)
-    _check_place(where, folder)
-    if "hash" in entry and not _HASH.fullmatch(entry["hash"]):
-        raise RegistryError(f"{where}: {entry['hash']!r} is no hash of a known form")
-    for part in entry["parts"] if kind == "manual" else ():
-        _check_part(where, part)
     files: tuple[RemoteFile, ...] = ()
-    if kind == "files":
+    if kind == "manual":
+        for part in entry["parts"]:
+            _check_part(where, part)
+    elif kind == "files":
+        folder = entry.get("folder", name)
+        _check_place(where, folder)
         files = _read_table(path.parent / entry["table"], where, folder, entry["rules"])
+    else:
+        cached = f"models--{entry['source'].replace('/', '--')}/snapshots/{entry['commit']}"
+        target = f"{cached}/{entry['file']}"
+        _check_place(where, target)
+        if not HASH.fullmatch(entry["hash"]):
+            raise RegistryError(f"{where}: {entry['hash']!r} is no hash of a known form")
+        files = (RemoteFile(entry["file"], entry["bytes"], entry["hash"], "hub", target),)
     return DataSet(
         name=name,
         kind=kind,
@@ -169,7 +203,6 @@ def _read_set(path: Path, name: str, entry: Mapping[str, Any], base: str) -> Dat
         license=entry["license"],
         cite=entry.get("cite", ""),
         homepage=entry.get("homepage", ""),
-        folder=folder,
         source=entry.get("source", ""),
         commit=entry.get("commit", ""),
         base=entry.get("base", base),
@@ -181,8 +214,7 @@ def _read_set(path: Path, name: str, entry: Mapping[str, Any], base: str) -> Dat
 
 
 def _check_place(where: str, place: str) -> None:
-    parts = PurePosixPath(place).parts
-    if not parts or place.startswith("/") or ".." in parts or "\\" in place or ":" in place:
+    if not stays_inside(place) or "\\" in place or ":" in place:
         raise RegistryError(f"{where}: {place!r} does not stay inside the folder of sets")
 
 
@@ -195,41 +227,46 @@ def _check_part(where: str, part: Mapping[str, Any]) -> None:
         if key in part and "stem" not in re.compile(part[key]).groupindex:
             raise RegistryError(f"{where}: {part[key]!r} has no group (?P<stem>...)")
     if "labels" in part and part.get("label_form") not in ("voc", "yolo"):
-        raise RegistryError(f"{where}: label_form is voc or yolo")
+        raise RegistryError(
+            f"{where}: label_form must be voc or yolo, got {part.get('label_form')!r}"
+        )
 
 
-def _read_table(table: Path, where: str, folder: str, rules: list) -> tuple[RemoteFile, ...]:
-    try:
-        with open(table, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError as error:
-        raise RegistryError(f"{where}: there is no table {table}") from error
+def _read_table(
+    table: Path, where: str, folder: str, rules: list[list[str]]
+) -> tuple[RemoteFile, ...]:
     files: dict[tuple[str, str], RemoteFile] = {}
     used = set()
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(csv.DictReader(_read_text(table).splitlines()), start=2):
+        line = f"{table}, line {number}"
         try:
             source, size, digest = row["path"], row["bytes"], row["hash"]
         except KeyError as error:
-            raise RegistryError(f"{table}: the columns are path, bytes, hash") from error
-        if not _HASH.fullmatch(digest or ""):
-            raise RegistryError(f"{table}, line {number}: {digest!r} is no hash of a known form")
+            raise RegistryError(f"{table}: the columns must be path, bytes, hash") from error
+        if not HASH.fullmatch(digest or ""):
+            raise RegistryError(f"{line}: {digest!r} is no hash of a known form")
+        if size and not size.isdigit():
+            raise RegistryError(f"{line}: bytes must be a number or empty, got {size!r}")
         for index, (pattern, replacement) in enumerate(rules):
             match = re.fullmatch(pattern, source)
             if match is None:
                 continue
             used.add(index)
-            target = match.expand(replacement)
-            place = "weights" if target.startswith("weights:") else "data"
-            target = target.removeprefix("weights:") if place == "weights" else f"{folder}/{target}"
-            _check_place(f"{table}, line {number}", target)
-            if (place, target) in files:
-                raise RegistryError(
-                    f"{where}: {files[place, target].path} and {source} both go to {target}"
-                )
-            known = int(size) if size else None
-            files[place, target] = RemoteFile(source, known, digest, place, target)
+            place, target = _place(match.expand(replacement), folder)
+            _check_place(line, target)
+            key = place, target.casefold()  # one file on Windows and macOS
+            if key in files:
+                raise RegistryError(f"{where}: {files[key].path} and {source} both go to {target}")
+            files[key] = RemoteFile(source, int(size) if size else None, digest, place, target)
             break
-    idle = [rule[0] for index, rule in enumerate(rules) if index not in used]
-    if idle:
-        raise RegistryError(f"{where}: no row of {table.name} matches {', '.join(idle)}")
+    unused = [rule[0] for index, rule in enumerate(rules) if index not in used]
+    if unused:
+        raise RegistryError(f"{where}: no row of {table.name} matches {', '.join(unused)}")
     return tuple(files.values())
+
+
+def _place(expanded: str, folder: str) -> tuple[str, str]:
+    expanded = unicodedata.normalize("NFC", expanded)
+    if expanded.startswith("weights:"):  # a colon is not allowed in a target
+        return "weights", expanded.removeprefix("weights:")
+    return "data", f"{folder}/{expanded}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,11 +11,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from data_download.errors import DownloadError
+from data_download.hashes import difference
 from data_download.registry import DataSet, RemoteFile, Roots
-from data_download.transfer import DownloadError, Fetcher, Job, Policy, address, difference, tidy
-from ldf_utils.data.files import write_text
+from data_download.transfer import Fetcher, Job, Policy, address, is_address, tidy
+from ldf_utils.data.files import check_writable, write_text
 
 STAGING = ".partial"
+_MISSING = "missing"
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,16 @@ class Options:
 
     @property
     def no_network(self) -> bool:
-        """Whether nothing can be fetched: offline, and the mirror is no folder on this machine."""
-        return self.offline and not (self.mirror and "://" not in self.mirror)
+        """Say whether nothing can be fetched: offline, and the mirror is not a local folder."""
+        return self.offline and (self.mirror is None or is_address(self.mirror))
 
 
 class SetError(RuntimeError):
-    """A set could not be made complete, or is not what it has to be; the text says what to do."""
+    """A set could not be completed, or is not what is expected; the text says what to do."""
 
 
 def human(count: int) -> str:
-    """A number of bytes for people, in powers of 1000."""
+    """Write a number of bytes for people, in powers of 1000."""
     value, unit = float(count), "B"
     for unit in ("B", "kB", "MB", "GB"):
         if value < 999.5 or unit == "GB":
@@ -61,41 +65,82 @@ def human(count: int) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder of sets, so that two runs do not work on one set at the same time.
 
-    The lock goes with the process, also if it is killed.
+    The lock goes with the process, also if it is killed. If the folder does not exist in the end,
+    no trace of the lock remains.
 
     Raises:
-        SetError: if another run holds it.
+        SetError: if another run holds it, or the folder cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    place = folder.parent / ".locks"
+    require_writable(place)
+    require_writable(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    path = place / f"{folder.name}.lock"
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise SetError(
-            f"{folder}: another run is at work on this folder; wait until it has ended"
+            f"{folder}: another run is using this folder; wait until it has ended"
         ) from error
     try:
         yield
     finally:
         lock.release()
+        if not folder.exists():
+            with contextlib.suppress(OSError):  # another run has come, or other locks are there
+                path.unlink(missing_ok=True)
+                place.rmdir()
+
+
+def require_writable(folder: Path) -> None:
+    """Check that files can be written to a folder, ahead of the work.
+
+    Raises:
+        SetError: with what is in the way.
+    """
+    try:
+        check_writable(folder, folder=True)
+    except OSError as error:
+        raise SetError(
+            f"{error.filename}: {error.strerror}; change its permissions, or choose another "
+            "folder with --to"
+        ) from error
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Check that the disk of a folder has room.
+
+    Raises:
+        SetError: with how much is needed and how much is free.
+    """
+    free = shutil.disk_usage(folder.parent).free
+    if needed > free:
+        raise SetError(
+            f"{folder}: {human(needed)} are needed and {human(free)} are free; free some space, or "
+            "choose another folder with --to"
+        )
 
 
 def url(dataset: DataSet, file: RemoteFile, mirror: str | None) -> str:
-    """Where a file of a set comes from."""
+    """Name the address of a file of a set, or its path in a mirror on this machine."""
+    if dataset.kind == "hub" and not mirror:
+        endpoint = (os.environ.get("HF_ENDPOINT") or dataset.base).rstrip("/")
+        return f"{endpoint}/{dataset.source}/resolve/{dataset.commit}/{file.path}"
     return address(mirror or dataset.base, dataset.source, dataset.commit, file.path)
 
 
 def status(dataset: DataSet, roots: Roots) -> dict[RemoteFile, str | None]:
-    """What is wrong with each file: None, "missing", or "expected ..., found ..."."""
+    """Compare each file with its hash: None, "missing", or "expected ..., found ..."."""
     found: dict[RemoteFile, str | None] = {}
     for file in dataset.files:
         path = roots.path(file)
-        found[file] = difference(path, file.bytes, file.hash) if path.is_file() else "missing"
+        found[file] = difference(path, file.bytes, file.hash) if path.is_file() else _MISSING
     return found
 
 
 def summary(dataset: DataSet, roots: Roots) -> str:
-    """How much of the set is here, by names and sizes alone."""
+    """Say how much of the set is here, by names and sizes alone."""
     here = sum(_plausible(roots.path(file), file) for file in dataset.files)
     return "complete" if here == len(dataset.files) else f"{here} of {len(dataset.files)} files"
 
@@ -104,17 +149,17 @@ def _plausible(path: Path, file: RemoteFile) -> bool:
     return path.is_file() and file.bytes in (None, path.stat().st_size)
 
 
+def _folder_of(file: RemoteFile, roots: Roots) -> Path:
+    return roots.of(file) / Path(file.target).parts[0]
+
+
 def folders(dataset: DataSet, roots: Roots) -> list[Path]:
-    """The folders that the set is laid out in."""
-    found = {
-        (roots.weights if file.place == "weights" else roots.data) / Path(file.target).parts[0]
-        for file in dataset.files
-    }
-    return sorted(found)
+    """Name the folders that the set is laid out in."""
+    return sorted({_folder_of(file, roots) for file in dataset.files})
 
 
 def get(dataset: DataSet, roots: Roots, options: Options, registry: Mapping[str, DataSet]) -> str:
-    """Make a set complete: fetch what is missing or differs, keep what is right.
+    """Complete a set: fetch what is missing or differs, keep what is right.
 
     Args:
         dataset: the set.
@@ -132,8 +177,8 @@ def get(dataset: DataSet, roots: Roots, options: Options, registry: Mapping[str,
         return _plan(dataset, roots, options)
     places = folders(dataset, roots)
     where = ", ".join(str(folder) for folder in places)
-    if all((folder / "SOURCE.md").is_file() for folder in places):  # also where one cannot write
-        found = status(dataset, roots)
+    if dataset.kind == "hub" or all((folder / "SOURCE.md").is_file() for folder in places):
+        found = status(dataset, roots)  # nothing needs to be written if all is well
         if not any(found.values()):
             return f"{dataset.name}: complete in {where}; all {len(found)} files were there"
     with contextlib.ExitStack() as stack:
@@ -148,12 +193,14 @@ def get(dataset: DataSet, roots: Roots, options: Options, registry: Mapping[str,
             for folder in places:
                 tidy(folder / STAGING)
             write_sources(dataset, roots, registry)
+            for folder in filter(Path.is_dir, places):
+                prune(folder)
             raise
         for folder in places:
             shutil.rmtree(folder / STAGING, ignore_errors=True)
         write_sources(dataset, roots, registry)
     size = sum(roots.path(file).stat().st_size for file in wanted)
-    changed = sum(found[file] != "missing" for file in wanted)
+    changed = sum(found[file] != _MISSING for file in wanted)
     again = f" ({changed} of them differed from the source)" if changed else ""
     return (
         f"{dataset.name}: complete in {where}; {len(wanted)} files ({human(size)}) fetched{again}, "
@@ -182,17 +229,14 @@ def _fetch(dataset: DataSet, wanted: list[RemoteFile], roots: Roots, options: Op
     if options.no_network:
         raise SetError(
             f"{dataset.name}: {len(wanted)} of {len(dataset.files)} files are missing or differ, "
-            f"and --offline forbids to fetch them:\n{listing(str(roots.path(f)) for f in wanted)}"
-            "\nrun it once without --offline"
+            "and --offline or HF_HUB_OFFLINE forbids fetching them:\n"
+            f"{listing(str(roots.path(f)) for f in wanted)}\nrun it once without"
         )
+    for parent in sorted({roots.path(file).parent for file in wanted}):
+        require_writable(parent)
     needed = sum(file.bytes or 0 for file in wanted)
     for folder in folders(dataset, roots):
-        free = shutil.disk_usage(folder.parent).free
-        if needed > free:
-            raise SetError(
-                f"{folder}: {human(needed)} are needed and {human(free)} are free; make room, or "
-                "choose another folder with --to"
-            )
+        require_space(folder, needed)
     print(
         f"{dataset.name}: fetching {len(wanted)} files, {human(needed)}, from "
         f"{options.mirror or dataset.base}",
@@ -211,25 +255,18 @@ def _fetch(dataset: DataSet, wanted: list[RemoteFile], roots: Roots, options: Op
         raise SetError(_report(dataset, len(results), errors))
 
 
-def _folder_of(file: RemoteFile, roots: Roots) -> Path:
-    root = roots.weights if file.place == "weights" else roots.data
-    return root / Path(file.target).parts[0]
-
-
-def _report(dataset: DataSet, tried: int, errors: list[DownloadError]) -> str:
-    telling = sorted(
-        str(error) for error in errors if "an earlier error ended the run" not in str(error)
-    )
-    left = len(errors) - len(telling)
-    more = f"\nand {left} files not tried after that" if left else ""
+def _report(dataset: DataSet, count: int, errors: list[DownloadError]) -> str:
+    tried = sorted(str(error) for error in errors if error.tried)
+    untried = len(errors) - len(tried)
+    more = f"\nand {untried} files not tried after that" if untried else ""
     return (
-        f"{dataset.name}: {len(errors)} of {tried} files could not be fetched; the others are in "
-        f"place and verified:\n{listing(telling)}{more}\n`verify {dataset.name}` names every one"
+        f"{dataset.name}: {len(errors)} of {count} files could not be fetched; the others are in "
+        f"place and verified:\n{listing(tried)}{more}\n`verify {dataset.name}` names every one"
     )
 
 
 def listing(lines: Iterable[str], most: int = 10) -> str:
-    """Lines as a list, the first ten of them and how many more there are."""
+    """Format lines as a list: the first ten, and how many more there are."""
     lines = list(lines)
     shown = [f"- {line}" for line in lines[:most]]
     if len(lines) > most:
@@ -256,11 +293,16 @@ def verify(dataset: DataSet, roots: Roots) -> str:
     return f"{dataset.name}: {len(found)} files, all as at the source"
 
 
-def remove(dataset: DataSet, roots: Roots, options: Options, registry) -> str:
+def remove(
+    dataset: DataSet, roots: Roots, options: Options, registry: Mapping[str, DataSet]
+) -> str:
     """Remove the files of a set, and no others.
 
     Returns:
         One line that says what was removed and what was left.
+
+    Raises:
+        SetError: if a link leads out of the folder of the set; then nothing is removed.
     """
     present = [file for file in dataset.files if roots.path(file).is_file()]
     size = sum(roots.path(file).stat().st_size for file in present)
@@ -274,27 +316,38 @@ def remove(dataset: DataSet, roots: Roots, options: Options, registry) -> str:
         if not folder.is_dir():
             continue
         with locked(folder):
-            for file in present:
-                if _folder_of(file, roots) == folder:
-                    roots.path(file).unlink()
-            shutil.rmtree(folder / STAGING, ignore_errors=True)
+            mine = [roots.path(file) for file in present if _folder_of(file, roots) == folder]
+            remove_files(folder, mine)
             write_sources(dataset, roots, registry)
             left += prune(folder)
-        if not folder.exists():
-            (folder.parent / f".{folder.name}.lock").unlink(missing_ok=True)
     kept = f"; {left} other files were left where they are" if left else ""
     return f"{dataset.name}: removed {len(present)} files ({human(size)}){kept}"
 
 
+def remove_files(folder: Path, paths: Iterable[Path]) -> None:
+    """Remove files of a set, and its partial files.
+
+    Raises:
+        SetError: if a path leads out of the folder, by a link for one; then nothing is removed.
+    """
+    paths, home = list(paths), folder.resolve()
+    for path in paths:
+        if not path.parent.resolve().is_relative_to(home):
+            raise SetError(
+                f"{path}: this leads outside {folder}; nothing was removed. Remove the link, or "
+                "what else leads outside, and run the command again"
+            )
+    shutil.rmtree(folder / STAGING, ignore_errors=True)
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
 def prune(folder: Path) -> int:
     """Remove empty folders below and with ``folder``; return how many files are left."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-    left = sum(path.is_file() for path in folder.rglob("*"))
-    if not any(folder.iterdir()):
-        folder.rmdir()
-    return left
+    for place, _, _ in os.walk(folder, topdown=False):
+        if not os.listdir(place) and not os.path.islink(place):
+            os.rmdir(place)
+    return sum(path.is_file() for path in folder.rglob("*"))
 
 
 def write_sources(dataset: DataSet, roots: Roots, registry: Mapping[str, DataSet]) -> None:
@@ -302,7 +355,7 @@ def write_sources(dataset: DataSet, roots: Roots, registry: Mapping[str, DataSet
 
     A folder may be shared by several sets; each that has a file there gets its section.
     """
-    for folder in folders(dataset, roots):
+    for folder in () if dataset.kind == "hub" else folders(dataset, roots):
         sections = [
             _section(other)
             for other in registry.values()

@@ -1,53 +1,34 @@
-"""Fetching files: verified, atomic, many at once, patient where patience helps.
+"""Fetch files: verified, atomic, several at once, resumed, stopped within a moment.
 
-The download itself is pooch's. Here is what is added to it: git blob ids, a retry that reads
-Retry-After, one pool for many small files, going on with a large file that broke off, and messages
-that say what to do.
+What libraries lack, and why this module exists: git blob ids as hashes, resuming a partial file in
+the next run, a least rate, a cap on what a server sends, and an immediate stop.
 """
 
 from __future__ import annotations
 
-import datetime
-import email.utils
-import errno
+import contextlib
 import hashlib
 import os
-import shutil
+import queue
+import re
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote
 
-import pooch
 import requests
 from tqdm.auto import tqdm
 
+from data_download.errors import DownloadError, explain
+from data_download.hashes import difference
+from ldf_utils.data.files import web_page_or_pointer
+
 _CHUNK = 1 << 16
-_WORTH_KEEPING = 1 << 20  # bytes from which a half file is gone on with and not fetched anew
-_NO_ADDRESS = (
-    requests.exceptions.InvalidURL,
-    requests.exceptions.MissingSchema,
-    requests.exceptions.InvalidSchema,
-)
-
-
-class DownloadError(RuntimeError):
-    """A file could not be fetched; the text says why and what to do.
-
-    Attributes:
-        retry: whether trying again may help.
-        stop: whether the other files would fail for the same reason.
-        wait: seconds that the server asks to wait, or None.
-        incomplete: whether the content was not the expected one.
-    """
-
-    def __init__(self, text, *, retry=False, stop=False, wait=None, incomplete=False):
-        super().__init__(text)
-        self.retry, self.stop, self.wait, self.incomplete = retry, stop, wait, incomplete
+_WORTH_KEEPING = 1 << 16  # bytes from which a partial file is resumed and not fetched anew
+_POLL = 0.1  # seconds after which a waiting thread looks whether the run was stopped
 
 
 @dataclass(frozen=True)
@@ -57,23 +38,28 @@ class Policy:
     Attributes:
         retries: how many times a file is tried again.
         backoff: seconds before the first retry; doubled for each further one.
-        timeout: seconds without a byte after which a connection is given up.
+        timeout: seconds that a connection may take to be made and to deliver ``least_rate`` bytes
+            per second on average; counted anew after each such span.
+        least_rate: bytes per second below which a connection is given up.
         longest_wait: the longest Retry-After that is waited for, in seconds.
+        most_bytes: the largest size that is accepted where the registry knows none.
     """
 
     retries: int = 4
     backoff: float = 1.0
     timeout: float = 30.0
+    least_rate: float = 100.0
     longest_wait: float = 120.0
+    most_bytes: int = 256_000_000
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to fetch: from where, to where, and what it has to be.
+    """One file to fetch.
 
     Attributes:
         url: an address, or the path of a file on this machine.
-        path: where the file is to be.
+        path: where the file should be.
         bytes: the size, or None where it is not known.
         hash: ``sha256:...`` or ``git-blob:...``.
     """
@@ -84,125 +70,187 @@ class Job:
     hash: str
 
 
-def git_blob_id(path: str | os.PathLike) -> str:
-    """The name git gives to a file's content.
-
-    It is the SHA-1 of ``blob SIZE``, a zero byte and the content.
-    https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
-
-    Args:
-        path: the file.
-
-    Returns:
-        40 hexadecimal digits.
-    """
-    path = Path(path)
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def file_hash(path: str | os.PathLike, kind: str) -> str:
-    """The hash of a file in the registry's form.
-
-    Args:
-        path: the file.
-        kind: "sha256" or "git-blob".
-
-    Returns:
-        ``KIND:DIGITS``.
-    """
-    digits = git_blob_id(path) if kind == "git-blob" else pooch.file_hash(str(path), alg=kind)
-    return f"{kind}:{digits}"
-
-
-def difference(path: str | os.PathLike, size: int | None, digest: str) -> str | None:
-    """How a file differs from what it has to be.
-
-    Args:
-        path: a file that exists.
-        size: the expected bytes, or None where they are not known.
-        digest: the expected hash, ``KIND:DIGITS``.
-
-    Returns:
-        None if it is the right file, else "expected ..., found ...".
-    """
-    found = Path(path).stat().st_size
-    if size is not None and found != size:
-        return f"expected {size} bytes, found {found}"
-    actual = file_hash(path, digest.split(":")[0])
-    return None if actual == digest else f"expected {digest}, found {actual}"
+def is_address(text: str) -> bool:
+    """Say whether a text is an address (``https://...``) and not a path on this machine."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
 
 
 def address(base: str, source: str, commit: str, path: str) -> str:
-    """``BASE/OWNER/REPO/COMMIT/PATH``, quoted where the base is an address and not a folder."""
+    """Join ``BASE/OWNER/REPO/COMMIT/PATH``, quoted where the base is an address."""
     tail = f"{source}/{commit}/{path}"
-    return f"{base.rstrip('/')}/{quote(tail) if '://' in base else tail}"
+    return f"{base.rstrip('/')}/{quote(tail) if is_address(base) else tail}"
 
 
-class _Counted:
-    """A file that counts what is written and refuses to become longer than it should.
+class _Answer:
+    """What a server sends, read by a thread that can be abandoned at any moment.
+
+    A read from a socket cannot be interrupted, and its timeout counts anew with each byte. So a
+    thread of its own waits for the server, and whoever iterates over the chunks looks at the clock.
 
     Args:
-        file: the open file, at its start.
-        limit: the bytes it may have in the end, or None.
-        bar: the progress bar.
-        offset: the bytes of an earlier try that are to be gone on with.
+        url: an address.
+        offset: the first byte to ask for.
+        timeout: seconds after which the abandoned thread ends as well.
     """
 
-    def __init__(self, file: BinaryIO, limit: int | None, bar: tqdm, offset: int):
-        self.file, self.limit, self.bar, self.count = file, limit, bar, offset
-        self.file.seek(offset)
-        self._show(offset)
+    def __init__(self, url: str, offset: int, timeout: float):
+        self.url, self.offset, self.timeout = url, offset, timeout
+        self._parts: queue.Queue[bytes | requests.Response | Exception] = queue.Queue(16)
+        self._abandoned = threading.Event()
+        threading.Thread(target=self._receive, name="download", daemon=True).start()
 
-    def answered(self, response: requests.Response, *_, **__) -> None:
-        """Start over if the answer is the whole file and not the rest that was asked for."""
-        part = response.headers.get("Content-Range", "").startswith(f"bytes {self.count}-")
-        if self.count and response.ok and not response.is_redirect and not part:
-            self._show(-self.count)
-            self.count = 0
-            self.file.seek(0)
-            self.file.truncate()
+    def _receive(self) -> None:
+        headers = {"Accept-Encoding": "identity"}
+        if self.offset:
+            headers["Range"] = f"bytes={self.offset}-"
+        try:
+            with requests.get(
+                self.url, headers=headers, timeout=self.timeout, stream=True
+            ) as response:
+                response.raise_for_status()
+                wanted = self._put(response)
+                while wanted and (chunk := response.raw.read1(_CHUNK, decode_content=True)):
+                    wanted = self._put(chunk)
+            self._put(b"")
+        except Exception as error:
+            self._put(error)
 
-    def write(self, chunk: bytes) -> int:
-        if self.limit is not None and self.count + len(chunk) > self.limit:
-            raise DownloadError(
-                f"expected {self.limit} bytes, found more: the server sends another file",
-                retry=True,
-                incomplete=True,
-            )
-        written = self.file.write(chunk)
-        self.count += len(chunk)
-        self._show(len(chunk))
-        return written
+    def _put(self, part: bytes | requests.Response | Exception) -> bool:
+        """Hand a part over; False if nobody waits for it any more."""
+        while not self._abandoned.is_set():
+            with contextlib.suppress(queue.Full):
+                self._parts.put(part, timeout=_POLL)
+                return True
+        return False
 
-    def flush(self) -> None:
-        """Nothing: the file is flushed when it is closed."""
+    def next(self) -> bytes | requests.Response | None:
+        """The headers, then chunks, then an empty chunk; None if nothing has come for a moment."""
+        try:
+            part = self._parts.get(timeout=_POLL)
+        except queue.Empty:
+            return None
+        if isinstance(part, Exception):
+            raise part
+        return part
+
+    def abandon(self) -> None:
+        """Let the thread end as soon as it can."""
+        self._abandoned.set()
+
+
+class _Stopped(Exception):
+    """The run was stopped; the partial file is kept."""
+
+
+@dataclass
+class _Transfer:
+    """One attempt at one file: its partial file, the progress bar, and the clock.
+
+    Attributes:
+        job: what to fetch.
+        partial: the partial file.
+        policy: how patient to be.
+        bar: the progress bar that all files share.
+        stopped: set when the run should end.
+        count: bytes of the partial file that were written or found.
+    """
+
+    job: Job
+    partial: Path
+    policy: Policy
+    bar: tqdm
+    stopped: threading.Event
+    count: int = 0
+    _since: float = field(default_factory=time.monotonic)
+    _lately: int = 0
+
+    def run(self) -> None:
+        """Fetch what is missing of the file into the partial file."""
+        self.partial.parent.mkdir(parents=True, exist_ok=True)
+        self._show(_resumable(self.partial, self.job.bytes))
+        if self.count and self.count == self.job.bytes:
+            return
+        with open(self.partial, "r+b" if self.count else "wb") as file:
+            file.seek(self.count)
+            for part in self._parts():
+                if self.stopped.is_set():
+                    raise _Stopped
+                if isinstance(part, requests.Response):
+                    if self.count and not part.headers.get("Content-Range", "").startswith(
+                        f"bytes {self.count}-"
+                    ):  # the whole file and not the rest that was asked for
+                        self._show(-self.count)
+                        file.seek(0)
+                        file.truncate()
+                    self._check_length(part)
+                elif part is not None:
+                    self._check_size(self.count + len(part))
+                    file.write(part)
+                    self._show(len(part))
+                self._check_rate(len(part) if isinstance(part, bytes) else 0)
+            file.flush()
+            os.fsync(file.fileno())
 
     def take_back(self) -> None:
         """Take what was counted off the bar: the file did not come to a good end."""
         self._show(-self.count)
 
+    def _parts(self) -> Iterator[bytes | requests.Response | None]:
+        if not is_address(self.job.url):
+            with open(self.job.url, "rb") as original:
+                original.seek(self.count)
+                while chunk := original.read(_CHUNK):
+                    yield chunk
+            return
+        answer = _Answer(self.job.url, self.count, 4 * self.policy.timeout)
+        try:
+            while (part := answer.next()) != b"":
+                yield part
+        finally:
+            answer.abandon()
+
+    def _check_length(self, response: requests.Response) -> None:
+        length = response.headers.get("Content-Length", "")
+        if length.isdigit() and "Content-Encoding" not in response.headers:
+            self._check_size(self.count + int(length))
+
+    def _check_size(self, size: int) -> None:
+        if self.job.bytes is None and size > self.policy.most_bytes:
+            raise DownloadError(
+                f"{self.job.url}\n  at most {self.policy.most_bytes} bytes are accepted for a file "
+                "of unknown size, found more; nothing of it was kept. Check the address",
+                discard=True,
+            )
+        if self.job.bytes is not None and size > self.job.bytes:
+            raise DownloadError(
+                f"{self.job.url}\n  expected {self.job.bytes} bytes, found more: the server sends "
+                "another file; nothing of it was kept. Try again later or with --mirror",
+                retry=True,
+                discard=True,
+            )
+
+    def _check_rate(self, count: int) -> None:
+        self._lately += count
+        span = time.monotonic() - self._since
+        if span < self.policy.timeout:
+            return
+        if self._lately < self.policy.least_rate * span:
+            raise DownloadError(
+                f"{self.job.url}\n  {self._lately} bytes in {span:.0f} s, less than "
+                f"{self.policy.least_rate:g} bytes/s; run the command again to resume, or raise "
+                "--timeout",
+                retry=True,
+            )
+        self._since, self._lately = time.monotonic(), 0
+
     def _show(self, count: int) -> None:
+        self.count += count
         with self.bar.get_lock():
             self.bar.update(count)
 
 
-def tidy(staging: Path) -> None:
-    """Remove what is too small to go on with, and the folder if nothing else is in it."""
-    if not staging.is_dir():
-        return
-    for path in staging.iterdir():
-        if path.stat().st_size < _WORTH_KEEPING:
-            path.unlink()
-    if not any(staging.iterdir()):
-        staging.rmdir()
-
-
 class Fetcher:
-    """Fetches files one by one or many at once.
+    """Fetch files, one by one or several at once.
 
     Args:
         policy: how patient to be.
@@ -220,31 +268,36 @@ class Fetcher:
     ) -> list[tuple[Job, DownloadError | None]]:
         """Fetch many files; the good ones stay even if others fail.
 
+        An exception, `KeyboardInterrupt` for one, stops all transfers within a moment; what has
+        arrived of large files is kept and resumed by the next run.
+
         Args:
             jobs: what to fetch.
-            staging: gives the folder for unfinished files, on the file system of the target.
+            staging: gives the folder for partial files, on the file system of the target.
             title: the description of the progress bar.
 
         Returns:
             Each job with None or its error. A job whose error has ``stop`` ends the rest early;
-            those then carry an error that says that they were not tried.
+            those then carry an error with ``tried`` False.
         """
         self._stop.clear()
         total = sum(job.bytes or 0 for job in jobs)
-        results: list[tuple[Job, DownloadError | None]] = []
         with (
             tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None) as bar,
             ThreadPoolExecutor(self.jobs) as pool,
         ):
-            pending = {pool.submit(self._fetch, job, staging(job), bar): job for job in jobs}
+            futures = {pool.submit(self._fetch, job, staging(job), bar): job for job in jobs}
+            pending: set[Future[DownloadError | None]] = set(futures)
             try:
-                for future in as_completed(pending):
-                    results.append((pending[future], future.result()))
+                while pending:  # a wait without end could not be interrupted on Windows
+                    done, pending = wait(pending, timeout=_POLL, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
             except BaseException:
                 self._stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-        return results
+        return [(job, future.result()) for future, job in futures.items()]
 
     def fetch(self, job: Job, staging: Path, title: str) -> None:
         """Fetch one file.
@@ -257,203 +310,80 @@ class Fetcher:
             raise error
 
     def _fetch(self, job: Job, staging: Path, bar: tqdm) -> DownloadError | None:
-        mismatches = 0
+        useless = 0
         for attempt in range(self.policy.retries + 1):
             self._stop.wait(max(0.0, self._not_before - time.monotonic()))
             if self._stop.is_set():
-                return DownloadError(f"{job.url}\n  not fetched: an earlier error ended the run")
+                break
             try:
                 self._once(job, staging, bar)
                 return None
+            except _Stopped:
+                break
             except DownloadError as error:
-                mismatches += error.incomplete
-                if not error.retry or attempt == self.policy.retries or mismatches > 1:
-                    return self._final(error)
-                if (error.wait or 0) > self.policy.longest_wait:
-                    error.stop = True
-                    return self._final(error)
-                wait = error.wait
-                if wait is None:
-                    wait = self.policy.backoff * 2**attempt
-                else:  # the server speaks to all of us
-                    self._not_before = time.monotonic() + wait
-                self._stop.wait(wait)
+                useless += error.discard
+                too_long = (error.wait or 0) > self.policy.longest_wait
+                if not error.retry or attempt == self.policy.retries or useless > 1 or too_long:
+                    error.stop = error.stop or too_long
+                    if error.stop:
+                        self._stop.set()
+                    return error
+                pause = self.policy.backoff * 2**attempt if error.wait is None else error.wait
+                if error.wait is not None:  # the server speaks to all files
+                    self._not_before = time.monotonic() + error.wait
+                self._stop.wait(pause)
             except BaseException:
                 self._stop.set()
                 raise
-        raise AssertionError("the loop returns")
-
-    def _final(self, error: DownloadError) -> DownloadError:
-        if error.stop:
-            self._stop.set()
-        return error
+        return DownloadError(f"{job.url}\n  not fetched: the run was ended", tried=False)
 
     def _once(self, job: Job, staging: Path, bar: tqdm) -> None:
         key = hashlib.sha256(f"{job.path}\n{job.hash}".encode()).hexdigest()[:24]
-        temporary = staging / f"{key}.part"
-        counted = None
-        keep = False
+        partial = staging / f"{key}.part"
+        transfer = _Transfer(job, partial, self.policy, bar, self._stop)
+        discard = False
         try:
-            staging.mkdir(parents=True, exist_ok=True)
-            offset = _offset(temporary, job.bytes)
-            with open(temporary, "r+b" if offset else "wb") as file:
-                counted = _Counted(file, job.bytes, bar, offset)
-                self._read(job.url, counted, offset)
-                file.flush()
-                os.fsync(file.fileno())
-            wrong = difference(temporary, job.bytes, job.hash)
+            transfer.run()
+            wrong = difference(partial, job.bytes, job.hash)
             if wrong is not None:
                 raise DownloadError(
-                    f"{job.url}\n  {wrong}; nothing of it was kept.{_looks_like(temporary)} Try "
-                    "again later or with --mirror; if it stays so, the source has changed",
+                    f"{job.url}\n  {wrong}; nothing of it was kept.{_web_page(partial)} Try again "
+                    "later or with --mirror; if it stays so, the source has changed",
                     retry=True,
-                    incomplete=True,
+                    discard=True,
                 )
             job.path.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(temporary, job.path)
-        except Exception as error:
-            if counted is not None:
-                counted.take_back()
-            explained = explain(error, job, self.policy)
-            keep = not explained.incomplete
-            raise explained from error
-        except BaseException:
-            keep = True
+            os.replace(partial, job.path)
+        except _Stopped:
             raise
+        except Exception as error:
+            transfer.take_back()
+            explained = explain(error, job.url, job.path)
+            discard = explained.discard
+            raise explained from error
         finally:
-            if not keep or _offset(temporary, job.bytes) == 0:
-                temporary.unlink(missing_ok=True)
-
-    def _read(self, url: str, into: _Counted, offset: int) -> None:
-        if "://" not in url:
-            with open(url, "rb") as original:
-                original.seek(offset)
-                shutil.copyfileobj(original, into, _CHUNK)
-            return
-        headers = {"Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
-        pooch.HTTPDownloader(
-            chunk_size=_CHUNK,
-            timeout=self.policy.timeout,
-            headers=headers,
-            hooks={"response": into.answered},
-        )(url, into, None)
+            if discard or not _resumable(partial, job.bytes):
+                partial.unlink(missing_ok=True)
 
 
-def _offset(temporary: Path, size: int | None) -> int:
-    """How many bytes of an earlier try are there to go on with; small files start over."""
-    there = temporary.stat().st_size if temporary.is_file() else 0
-    return there if there >= _WORTH_KEEPING and (size is None or there < size) else 0
+def _resumable(partial: Path, size: int | None) -> int:
+    """How many bytes of a partial file can be kept; small files start over."""
+    there = partial.stat().st_size if partial.is_file() else 0
+    return there if there >= _WORTH_KEEPING and (size is None or there <= size) else 0
 
 
-def _looks_like(path: Path) -> str:
+def _web_page(path: Path) -> str:
     with open(path, "rb") as file:
-        head = file.read(256).lstrip().lower()
-    if head.startswith((b"<!doctype html", b"<html")):
-        return " It is a web page: perhaps the network asks for a login first."
-    return ""
+        what = web_page_or_pointer(file.read(256))
+    return f" It is {what}: perhaps the network asks for a login first." if what else ""
 
 
-def explain(error: Exception, job: Job, policy: Policy) -> DownloadError:
-    """Turn what went wrong into what to do."""
-    url = job.url
-    if isinstance(error, DownloadError):
-        if url in str(error):
-            return error
-        return DownloadError(
-            f"{url}\n  {error}; nothing of it was kept. Try again later or with --mirror",
-            retry=error.retry,
-            incomplete=error.incomplete,
-        )
-    if isinstance(error, requests.HTTPError):
-        return _explain_status(error.response, url)
-    if isinstance(error, requests.exceptions.SSLError):
-        return DownloadError(
-            f"{url}\n  the connection is not trusted ({error}); check the clock and the "
-            "certificates of this machine",
-            stop=True,
-        )
-    if isinstance(error, requests.Timeout) or "Read timed out" in str(error):
-        return DownloadError(
-            f"{url}\n  no byte for {policy.timeout:g} s; run the command again to go on, or "
-            "raise --timeout",
-            retry=True,
-        )
-    if isinstance(error, _NO_ADDRESS):
-        return DownloadError(f"{url}\n  this is no address ({error}); check --mirror", stop=True)
-    if isinstance(error, requests.ConnectionError) and "Max retries exceeded" in str(error):
-        return DownloadError(
-            f"{url}\n  the server cannot be reached: no network, a wrong proxy (HTTPS_PROXY) or "
-            "--mirror, or the server is down. What is here is kept; run the command again to go on",
-            retry=True,
-            stop=True,
-        )
-    if isinstance(error, requests.RequestException):
-        return DownloadError(
-            f"{url}\n  the connection broke ({error}); run the command again to go on", retry=True
-        )
-    if isinstance(error, FileNotFoundError) and "://" not in url:
-        return DownloadError(f"{url}\n  the mirror has no such file; check --mirror")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DownloadError(
-            f"{job.path}\n  the disk is full; make room, or choose another folder with --to, and "
-            "run the command again: what is here is kept",
-            stop=True,
-        )
-    if isinstance(error, OSError):
-        return DownloadError(
-            f"{job.path}\n  cannot be written ({error}); check the folder or choose another "
-            "with --to",
-            stop=True,
-        )
-    raise error
-
-
-def _explain_status(response: requests.Response, url: str) -> DownloadError:
-    status = response.status_code
-    if status in (404, 410):
-        return DownloadError(
-            f"{url}\n  the server has no such file ({status}): the repository may have moved or "
-            "gone. Try --mirror with a copy of it"
-        )
-    if status in (401, 403):
-        return DownloadError(
-            f"{url}\n  the server refuses ({status}); check the network's proxy, or try --mirror"
-        )
-    if status == 429 or (status == 503 and "Retry-After" in response.headers):
-        wait = _retry_after(response.headers.get("Retry-After"))
-        asks = "" if wait is None else f" and asks to wait {wait:.0f} s"
-        return DownloadError(
-            f"{url}\n  too many requests ({status}){asks}; what is here is kept: run the command "
-            "again after that, with a smaller --jobs",
-            retry=True,
-            stop=True,
-            wait=wait,
-        )
-    if status == 416:  # the half file that is here does not fit what the server has
-        return DownloadError(
-            f"{url}\n  the server cannot go on with the half file ({status}), which was discarded; "
-            "run the command again",
-            retry=True,
-            incomplete=True,
-        )
-    return DownloadError(
-        f"{url}\n  the server fails ({status}); try again later or with --mirror",
-        retry=status >= 500 or status == 408,
-    )
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or a date (RFC 9110, 10.2.3)."""
-    if not value:
-        return None
-    if value.strip().isdigit():
-        return float(value)
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return max(0.0, (moment - datetime.datetime.now(datetime.UTC)).total_seconds())
+def tidy(staging: Path) -> None:
+    """Remove what is too small to resume, and the folder if nothing else is in it."""
+    if not staging.is_dir():
+        return
+    for path in staging.iterdir():
+        if not _resumable(path, None):
+            path.unlink()
+    if not any(staging.iterdir()):
+        staging.rmdir()

@@ -2,277 +2,28 @@
 
 import email.utils
 import errno
-import hashlib
-import http.server
-import io
 import os
 import random
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
-from PIL import Image
+from download_server import COMMIT, ONE, PAIRS, STEMS, blob, heed_interrupts, sha256
 
 import data_download
-from data_download import git_blob_id, load_registry, transfer
+from data_download import errors, git_blob_id, hashes, load_registry, transfer
 from data_download.__main__ import main
 from data_download.registry import REGISTRY, RegistryError
 from ldf_utils.data.pairs import PairFolder, find_sets
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Server:
-    """A web server for `files`; `faults` holds, per path, what to do wrong on the next requests.
-
-    Attributes:
-        files: path below the root to content.
-        faults: path to a list of faults; each request takes the first one off.
-        log: the paths that were asked for.
-        reached: set once a "stall" has sent its half.
-        headers: sent with every file.
-        ranges: what was asked for in Range headers.
-        barrier: where requests with the fault "together" wait for one another.
-    """
-
-    def __init__(self):
-        self.files: dict[str, bytes] = {}
-        self.faults: dict[str, list] = {}
-        self.log: list[str] = []
-        self.headers: dict[str, str] = {}
-        self.ranges: list[str] = []
-        self.barrier: threading.Barrier | None = None
-        self.reached = threading.Event()
-        self.release = threading.Event()
-        server = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def do_HEAD(self):
-                path = unquote(self.path).lstrip("/")
-                server.log.append(f"HEAD {path}")
-                body = server.files.get(path)
-                self.send_response(404 if body is None else 200)
-                for key, value in server.headers.items():
-                    self.send_header(key, value)
-                self.send_header("Content-Length", str(len(body or b"")))
-                self.end_headers()
-
-            def do_GET(self):
-                path = unquote(self.path).lstrip("/")
-                server.log.append(path)
-                fault = server.faults[path].pop(0) if server.faults.get(path) else None
-                if fault == "together":
-                    server.barrier.wait()
-                server.answer(self, path, fault)
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True)
-        self.thread.start()
-
-    def answer(self, request, path, fault):
-        body = self.files.get(path)
-        if isinstance(fault, tuple):  # a status and headers
-            status, headers = fault
-            request.send_response(status)
-            for key, value in headers.items():
-                request.send_header(key, value)
-            request.send_header("Content-Length", "0")
-            request.end_headers()
-            return
-        if isinstance(fault, int) or body is None:
-            request.send_error(fault or 404)
-            return
-        if fault == "wrong":
-            body = bytes(255 - value for value in body)
-        elif fault == "longer":
-            body = body + b"more"
-        elif fault == "html":
-            body = b"<!DOCTYPE html><title>Please log in</title>".ljust(len(body))[: len(body)]
-        wanted = request.headers.get("Range")
-        if wanted is None or fault == "no ranges":
-            request.send_response(200)
-        else:  # "bytes=START-": the rest of a file that came half before
-            self.ranges.append(wanted)
-            start = int(wanted.removeprefix("bytes=").split("-")[0])
-            request.send_response(206)
-            request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-            body = body[start:]
-        for key, value in self.headers.items():
-            request.send_header(key, value)
-        if fault in ("no-length", "short without length"):
-            request.send_header("Connection", "close")
-            request.close_connection = True
-        else:
-            request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        half = len(body) // 2
-        if fault == "short without length":
-            request.wfile.write(body[:half])
-        elif fault == "truncated":
-            request.wfile.write(body[:half])
-            request.wfile.flush()
-            request.close_connection = True
-        elif fault == "reset":
-            request.wfile.write(body[:half])
-            request.wfile.flush()
-            linger = struct.pack("ii", 1, 0)
-            request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            request.connection.close()
-            request.close_connection = True
-        elif fault == "stall":
-            request.wfile.write(body[:half])
-            request.wfile.flush()
-            self.reached.set()
-            self.release.wait(60)
-            request.close_connection = True
-        elif fault == "slow":
-            for start in range(0, len(body), max(1, len(body) // 8)):
-                request.wfile.write(body[start : start + max(1, len(body) // 8)])
-                request.wfile.flush()
-                time.sleep(0.03)
-        else:
-            request.wfile.write(body)
-
-    def close(self):
-        self.release.set()
-        self.http.shutdown()
-        self.http.server_close()
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    served = Server()
-    yield served
-    served.close()
-
-
-def picture(seed: int) -> bytes:
-    pixels = random.Random(seed).randbytes(32 * 40)
-    file = io.BytesIO()
-    Image.frombytes("L", (40, 32), pixels).save(file, format="PNG")
-    return file.getvalue()
-
-
-def sha256(content: bytes) -> str:
-    return "sha256:" + hashlib.sha256(content).hexdigest()
-
-
-def blob(content: bytes) -> str:
-    return "git-blob:" + hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-PAIRS = 4
-STEMS = [f"scene {number}" for number in range(PAIRS)]  # a blank, as some real names have
-
-
-class Toy:
-    """A made-up repository with pairs, results and weights, its server and its registry."""
-
-    def __init__(self, server: Server, folder: Path):
-        self.server, self.home = server, folder / "home"
-        self.to, self.weights = self.home / "sets", self.home / "weights"
-        self.registry = folder / "registry" / "sets.toml"
-        self.registry.parent.mkdir(parents=True)
-        self.contents = {}
-        for index, stem in enumerate(STEMS):
-            self.contents[f"in/thermal/{stem}.png"] = picture(index)
-            self.contents[f"in/rgb/{stem}.png"] = picture(100 + index)
-            self.contents[f"out/{stem}_Mean.png"] = picture(200 + index)
-        self.contents["net/final.pt"] = random.Random(1).randbytes(3000)
-        rows = ["path,bytes,hash"]
-        for path, content in self.contents.items():
-            server.files[self.remote(path)] = content
-            if path.startswith("net/"):
-                rows.append(f"{path},,{blob(content)}")
-            else:
-                rows.append(f"{path},{len(content)},{sha256(content)}")
-        (self.registry.parent / "toy.csv").write_text("\n".join(rows) + "\n")
-        common = f"""
-kind = "files"
-title = "made-up pairs"
-source = "some/body"
-commit = "{COMMIT}"
-table = "toy.csv"
-license = "CC0"
-cite = "Nobody: Nothing, 2000."
-homepage = "about:blank"
-"""
-        self.registry.write_text(
-            f"""base = "{server.url}"
-[sets.toy]{common}
-rules = [['in/thermal/(.+)\\.png', 'ir/\\1.png'], ['in/rgb/(.+)\\.png', 'vi/\\1.png']]
-[sets.toy-results]{common}
-folder = "toy"
-requires = ["toy"]
-rules = [['out/(.+)_(\\w+)\\.png', 'fused_\\2/\\1.png']]
-[sets.toy-weights]{common}
-rules = [['net/final\\.pt', 'weights:Toy/final.pt']]
-"""
-        )
-
-    @staticmethod
-    def remote(path: str) -> str:
-        return f"some/body/{COMMIT}/{path}"
-
-    def fault(self, path: str, *faults) -> None:
-        self.server.faults[self.remote(path)] = list(faults)
-
-    def run(self, *arguments: str) -> int:
-        command, *rest = arguments
-        return main([command, "--registry", str(self.registry), "--to", str(self.to), *rest])
-
-    def asked(self) -> list[str]:
-        prefix = self.remote("")
-        return [path.removeprefix(prefix) for path in self.server.log]
-
-    def local(self) -> dict[str, bytes]:
-        """Every file below the home folder except locks and SOURCE.md."""
-        return {
-            path.relative_to(self.home).as_posix(): path.read_bytes()
-            for path in self.home.rglob("*")
-            if path.is_file() and path.suffix != ".lock" and path.name != "SOURCE.md"
-        }
-
-    def expected(self) -> dict[str, bytes]:
-        wanted = {}
-        for stem in STEMS:
-            wanted[f"sets/toy/ir/{stem}.png"] = self.contents[f"in/thermal/{stem}.png"]
-            wanted[f"sets/toy/vi/{stem}.png"] = self.contents[f"in/rgb/{stem}.png"]
-        return wanted
-
-
-def hurry(monkeypatch) -> None:
-    """Let the command line wait for hundredths of seconds where it waits for seconds."""
-    real = transfer.Policy
-    monkeypatch.setattr(
-        "data_download.__main__.Policy", lambda **chosen: real(backoff=0.01, **chosen)
-    )
-
-
-@pytest.fixture
-def toy(server, tmp_path, monkeypatch):
-    made = Toy(server, tmp_path)
-    monkeypatch.setenv("LDF_WEIGHTS_DIR", str(made.weights))
-    hurry(monkeypatch)
-    return made
+pytest_plugins = ["download_server"]
 
 
 # --- git blob ids -----------------------------------------------------------------------------
@@ -373,7 +124,7 @@ def test_registry_agrees_with_files_at_hand(shared_dir, name, folder):
         base = shared_dir / ("weights" if file.place == "weights" else "data")
         path = base / folder / Path(*parts[1:])
         if path.is_file():
-            assert transfer.difference(path, file.bytes, file.hash) is None, path
+            assert hashes.difference(path, file.bytes, file.hash) is None, path
             checked += 1
     if not checked:
         pytest.skip(f"no file of {name} in {shared_dir}")
@@ -407,8 +158,8 @@ def test_a_real_set_is_laid_out_from_a_copy_at_hand(shared_dir, tmp_path, monkey
     [
         (("'ir/\\1.png'", "'../../ir/\\1.png'"), "does not stay inside"),
         (("'vi/\\1.png'", "'ir/\\1.png'"), "both go to"),
-        (('kind = "files"', 'kind = "magic"'), "kind is one of"),
-        (('table = "toy.csv"', 'table = "none.csv"'), "there is no table"),
+        (('kind = "files"', 'kind = "magic"'), "kind must be one of"),
+        (('table = "toy.csv"', 'table = "none.csv"'), "none.csv: there is no such file"),
         (("in/rgb/", "in/rgbx/"), "no row of"),
         (('requires = ["toy"]', 'requires = ["you"]'), "'you'"),
         (('license = "CC0"', ""), "license missing"),
@@ -416,7 +167,7 @@ def test_a_real_set_is_laid_out_from_a_copy_at_hand(shared_dir, tmp_path, monkey
 )
 def test_a_registry_that_contradicts_itself_is_refused(toy, change, message, capsys):
     toy.registry.write_text(toy.registry.read_text().replace(*change))
-    with pytest.raises(RegistryError, match=r"sets\.toml|toy\.csv") as caught:
+    with pytest.raises(RegistryError, match=r"sets\.toml|toy\.csv|none\.csv") as caught:
         load_registry(toy.registry)
     assert message in str(caught.value)
     assert toy.run("list") == 2
@@ -612,8 +363,6 @@ def test_the_functions_do_what_the_commands_do(toy):
 
 # --- a server that misbehaves -----------------------------------------------------------------
 
-ONE = "in/rgb/scene 1.png"
-
 
 @pytest.mark.parametrize(
     "fault",
@@ -670,16 +419,16 @@ def test_a_stalled_connection_is_given_up_and_tried_again(toy):
         ("longer", 2, ["found more", "nothing of it was kept"]),
         ("short without length", 2, ["expected", "bytes, found"]),
         ("html", 2, ["web page", "login"]),
-        ("stall", 3, ["no byte for 1 s", "--timeout"]),
+        ("stall", 3, ["less than 100 bytes/s", "--timeout"]),
         (404, 1, ["no such file (404)", "--mirror"]),
-        (403, 1, ["refuses (403)", "--mirror"]),
+        (403, 1, ["refuses access (403)", "--mirror"]),
         (500, 3, ["fails (500)", "try again later"]),
     ],
     ids=str,
 )
 def test_a_lasting_fault_is_named_and_the_good_files_stay(toy, fault, tries, words, capsys):
     toy.fault(ONE, *[fault] * 9)
-    timeout = "1" if fault == "stall" else "60"
+    timeout = "0.4" if fault == "stall" else "60"
     assert toy.run("get", "toy", "--retries", "2", "--timeout", timeout) == 1
     said = capsys.readouterr().err
     assert f"1 of {2 * PAIRS} files" in said
@@ -740,11 +489,11 @@ def test_a_long_retry_after_ends_the_run_with_the_time_to_wait(toy, capsys):
 
 def test_retry_after_may_be_a_date():
     soon = email.utils.formatdate(time.time() + 50, usegmt=True)
-    assert transfer._retry_after(soon) == pytest.approx(50, abs=2)
-    assert transfer._retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert transfer._retry_after("7") == 7
-    assert transfer._retry_after("soon") is None
-    assert transfer._retry_after(None) is None
+    assert errors._retry_after(soon) == pytest.approx(50, abs=2)
+    assert errors._retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert errors._retry_after("7") == 7
+    assert errors._retry_after("soon") is None
+    assert errors._retry_after(None) is None
 
 
 def test_no_network_ends_the_run_early_and_says_so(toy, capsys):
@@ -772,11 +521,11 @@ def test_too_little_room_is_said_before_anything_is_fetched(toy, monkeypatch, ca
 
 
 def test_a_disk_that_fills_up_ends_the_run(toy, monkeypatch, capsys):
-    def full(self, chunk):
+    def full(self, count):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(transfer._Counted, "write", full)
+        patch.setattr(transfer._Transfer, "_check_size", full)
         assert toy.run("get", "toy", "--jobs", "1") == 1
     said = capsys.readouterr().err
     assert "the disk is full" in said
@@ -786,18 +535,18 @@ def test_a_disk_that_fills_up_ends_the_run(toy, monkeypatch, capsys):
 
 
 def test_a_folder_that_cannot_be_written_is_named(toy, capsys):
-    toy.to.mkdir(parents=True)
-    (toy.to / "toy").mkdir()
-    (toy.to / "toy" / "ir").write_text("a file where a folder has to be")
+    (toy.to / "toy").mkdir(parents=True)
+    (toy.to / "toy" / "ir").write_text("a file where a folder should be")
     assert toy.run("get", "toy") == 1
-    assert "cannot be written" in capsys.readouterr().err
+    assert "toy/ir: expected a folder, found a file" in capsys.readouterr().err
+    assert toy.server.log == []  # it was named before the work
 
 
 def test_a_folder_of_sets_that_is_a_file_is_named(toy, capsys):
     toy.home.mkdir()
-    toy.to.write_text("a file where a folder has to be")
+    toy.to.write_text("a file where a folder should be")
     assert toy.run("get", "toy") == 1
-    assert "check the folder" in capsys.readouterr().err
+    assert "sets: expected a folder, found a file" in capsys.readouterr().err
     assert toy.run("get", "toy", "--dry-run") == 0
 
 
@@ -839,7 +588,7 @@ def test_two_runs_do_not_work_on_one_set(toy, capsys):
 
     with locked(toy.to / "toy"):
         assert toy.run("get", "toy") == 1
-    assert "another run is at work" in capsys.readouterr().err
+    assert "another run is using this folder" in capsys.readouterr().err
     assert toy.run("get", "toy") == 0
 
 
@@ -854,6 +603,7 @@ def test_a_run_that_is_ended_in_the_middle_goes_on_where_it_was(toy, kind):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
     try:
         assert toy.server.reached.wait(60)

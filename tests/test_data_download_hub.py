@@ -10,8 +10,8 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from download_server import Server, hurry
 from huggingface_hub import constants
-from test_data_download import Server, hurry
 
 from data_download import load_registry, transfer
 from data_download.__main__ import main

@@ -11,7 +11,7 @@ import zipfile
 import pytest
 from PIL import Image
 
-from data_download import load_registry, manual
+from data_download import archives, load_registry, manual, unpack
 from data_download.__main__ import main
 from ldf_utils.data.pairs import PairFolder
 
@@ -142,7 +142,7 @@ def test_llvip_is_laid_out_with_boxes_and_splits(desk, capsys):
     assert desk.run("get", "llvip", archive) == 0
     said = capsys.readouterr().out
     assert "3 pairs" in said
-    assert "3 boxes in 3 pictures" in said
+    assert "3 boxes in 3 images" in said
     assert "1 boxes without an area were left out" in said
     pairs = PairFolder(desk.to / "llvip")
     assert pairs.names == ["010001", "010002", "190001"]
@@ -214,10 +214,10 @@ def test_other_forms_of_the_same_files(desk, form):
 @pytest.mark.parametrize(
     ("gone", "come", "words"),
     [
-        ("visible/train/010001.jpg", {}, ["expected 3 visible pictures", "010001.jpg: no partner"]),
+        ("visible/train/010001.jpg", {}, ["expected 3 visible images", "010001.jpg: no partner"]),
         ("Annotations/", {}, ["no file of boxes"]),
-        ("infrared/", {}, ["expected 3 infrared pictures", "found 0"]),
-        ("-", {"LLVIP/Annotations/555555.xml": voc()}, ["555555.xml: boxes without a picture"]),
+        ("infrared/", {}, ["expected 3 infrared images", "found 0"]),
+        ("-", {"LLVIP/Annotations/555555.xml": voc()}, ["555555.xml: boxes without an image"]),
         (
             "-",
             {f"LLVIP/{kind}/test/010001.jpg": b"" for kind in ("infrared", "visible")},
@@ -259,7 +259,7 @@ def test_a_bad_file_is_named_and_the_others_are_unpacked(desk, path, content, wo
     said = capsys.readouterr().err
     assert path in said
     assert words in said
-    assert "1 files are not what they have to be" in said
+    assert "1 files are not what is expected" in said
     assert (desk.to / "llvip/ir/010001.jpg").is_file()
     assert desk.run("verify", "llvip") == 1  # not complete
     assert desk.run("get", "llvip", desk.zip(llvip())) == 0
@@ -317,7 +317,7 @@ def test_links_in_an_archive_are_not_followed(desk, capsys):
         link.type, link.linkname = tarfile.SYMTYPE, str(secret)
         archive.addfile(link)
     assert desk.run("get", "llvip", source) == 1
-    assert "expected 3 infrared pictures" in capsys.readouterr().err
+    assert "expected 3 infrared images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -367,10 +367,15 @@ def test_a_broken_run_goes_on_where_it_was(desk, monkeypatch):
         real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(manual.os, "replace", broken)
-        assert desk.run("get", "llvip", source) == 130
-    before = {name: (desk.to / name).stat().st_mtime_ns for name in desk.written()}
-    assert len(before) == 4
+        patch.setattr(unpack.os, "replace", broken)
+        with pytest.raises(KeyboardInterrupt):
+            desk.run("get", "llvip", source)
+    before = {
+        name: (desk.to / name).stat().st_mtime_ns
+        for name in desk.written()
+        if not name.endswith(".csv")
+    }
+    assert len(before) == 3  # and manifest.partial.csv
     assert desk.run("verify", "llvip") == 1
     assert desk.run("get", "llvip", source) == 0
     assert desk.run("verify", "llvip") == 0
@@ -414,7 +419,7 @@ def test_shipped_patterns_fit_names_at_hand(shared_dir):
         part = registry[name].spec["parts"][0]
         split = {"llvip": "infrared/train/{}", "msrs": "train/ir/{}"}[name]
         files = sorted((shared_dir / "data" / folder / "ir").iterdir())
-        members = [manual.Member(f"x/{split.format(path.name)}", 1, bytes) for path in files]
+        members = [archives.Member(f"x/{split.format(path.name)}", 1, bytes) for path in files]
         assert members
         pattern = manual.compiled(part["infrared"])
         assert all(pattern.fullmatch(member.name) for member in members)

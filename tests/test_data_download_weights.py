@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_data_download import Server, blob, hurry, sha256
+from download_server import Server, blob, hurry, sha256
 
 from data_download import load_registry, weights_dir
 from data_download.__main__ import main
