@@ -13,6 +13,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+pytest.register_assert_rewrite("download_server")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # No test depends on the clock, and the same examples are tried in every run.

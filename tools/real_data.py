@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import data_download
+from data_download.errors import DownloadError
 from data_download.store import Options, SetError
-from data_download.transfer import DownloadError, Policy
+from data_download.transfer import Policy
 from ldf_utils.data.images import ImageError
 from ldf_utils.data.pairs import find_sets
 
