@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from ldf_utils import evaluation
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.data.files import write_json, write_text
 from ldf_utils.data.pairs import Pair, find_sets
 from ldf_utils.data.scenes import render, write_set
-from ldf_utils.evaluation import evaluate
 from ldf_utils.fusion import rules
 from ldf_utils.fusion.inference import fuse_tensors
 from ldf_utils.networks.checkpoint import load_network, save_network
@@ -102,14 +102,14 @@ def measure(data_dir: str | None) -> dict[str, dict[str, dict[str, float]]]:
     sets.update(find_sets(data_dir) if data_dir else {})
     table: dict[str, dict[str, dict[str, float]]] = {}
     for name, pairs in sets.items():
-        rows = evaluate.evaluate_set(pairs, methods=[], metrics=METRICS, extra=fusers, jobs=2)
-        ranks = evaluate.mean_ranks(rows)
+        rows = evaluation.evaluate_set(pairs, methods=[], metrics=METRICS, extra=fusers, jobs=2)
+        ranks = evaluation.mean_ranks(rows)
         table[name] = {
             row["method"]: {
                 "pairs": len(pairs), "rank": round(ranks[row["method"]], 2),
                 **{m: round(row[m], 4) for m in METRICS},
             }
-            for row in evaluate.mean_rows(rows)
+            for row in evaluation.mean_rows(rows)
         }  # fmt: skip
     return table
 
@@ -134,7 +134,7 @@ def among_rivals(rows: Mapping[str, Mapping[str, float]], path: str) -> dict[str
         raise ValueError(f"{path}: no column {', '.join(sorted(lacking))}; expected {METRICS}")
     means = {row["method"]: {m: float(row[m]) for m in METRICS} for row in published}
     means |= {name: {m: row[m] for m in METRICS} for name, row in rows.items()}
-    ranks = evaluate.mean_ranks(
+    ranks = evaluation.mean_ranks(
         [{"method": name, "image": "all", **row} for name, row in means.items()]
     )
     return {name: {"rank": round(ranks[name], 2), **means[name]} for name in ranks}

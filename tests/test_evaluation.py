@@ -13,19 +13,20 @@ from scipy import stats
 from ldf_utils.data import scenes
 from ldf_utils.data.images import luminance, read_image, write_image
 from ldf_utils.data.pairs import PairFolder
-from ldf_utils.evaluation import evaluate
-from ldf_utils.evaluation.evaluate import (
+from ldf_utils.evaluation import (
     EvaluationWarning,
     compare_ranks,
+    evaluate,
     evaluate_set,
     format_table,
     mean_intervals,
     mean_ranks,
     mean_rows,
     metric_agreement,
-    open_set,
+    report,
     write_report,
 )
+from ldf_utils.evaluation import __main__ as command
 from ldf_utils.metrics import METRICS, TRUTH, USUAL, measure, measure_against_oracle
 from ldf_utils.networks.checkpoint import load_network
 from ldf_utils.training.distributed import Team
@@ -173,7 +174,7 @@ def test_jobs_give_the_same_rows(set_dir):
         assert [one.pop(key) for key in named] == [other.pop(key) for key in named]
         assert other == pytest.approx(one, rel=1e-9)
     assert torch.get_num_threads() == threads
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="jobs must be >= 1"):
         evaluate_set(pairs, jobs=0)
 
 
@@ -270,17 +271,17 @@ def test_report_is_one_file_with_all_that_is_promised(set_dir, tmp_path):
     path = write_report(tmp_path / "r.html", pairs, rows, extra, problems=["one & only"])
     text = path.read_text(encoding="utf-8")
     assert text.count("<figure>") == 3 * 5  # pairs; infrared, visible and three methods
-    assert text.count("alt='enlarged detail of the ") == 15
-    assert "alt='mean ranks: " in text and "EN [bit] ↑" in text
+    assert text.count('alt="enlarged detail of the ') == 15
+    assert 'alt="mean ranks: ' in text and "EN [bit] ↑" in text
     assert "entropy of the gray levels" in text and "https://doi.org/10.1109/TIP.2005" in text
     assert "&lt;average&gt;" in text and "<average>" not in text and "one &amp; only" in text
-    assert "src='http" not in text and "<script" not in text
+    assert 'src="http' not in text and "<script" not in text
 
 
 def test_detail_is_where_the_structure_is():
     infrared = torch.zeros(1, 64, 96, dtype=torch.uint8)
     infrared[:, 40:48, 10:20] = 200
-    rows, columns = evaluate._detail(infrared, torch.zeros_like(infrared))
+    rows, columns = report._detail(infrared, torch.zeros_like(infrared))
     assert infrared[:, rows, columns].sum() == infrared.sum()
     assert (rows.stop - rows.start, columns.stop - columns.start) == (16, 24)
 
@@ -288,9 +289,9 @@ def test_detail_is_where_the_structure_is():
 def test_a_picture_without_a_partner_is_reported_and_left_out(set_dir):
     (set_dir / "vi" / "b.png").unlink()
     problems = []
-    pairs = open_set(set_dir, problems.append)
+    pairs = PairFolder(set_dir, problems.append)
     assert pairs.names == ["a", "c"] and pairs.fused_methods() == ["copy", "dim"]
-    assert len(problems) == 1 and "b.png has no partner" in problems[0]
+    assert len(problems) == 1 and "b.png: no partner" in problems[0]
     assert {row["image"] for row in evaluate_set(pairs, progress=False)} == {"a", "c"}
 
 
@@ -385,12 +386,12 @@ def in_a_folder_of_its_own(tmp_path_factory, monkeypatch):
 def test_command_line_chooses_and_writes_a_page(set_dir, tmp_path, capsys):
     page = tmp_path / "page.html"
     options = ["--methods", "dim", "--metrics", "MI", "SD", "--html", str(page), "--jobs", "2"]
-    assert evaluate.main([str(set_dir), *options]) == 0
+    assert command.main([str(set_dir), *options]) == 0
     out = capsys.readouterr().out
     assert "MI [nat] ↑" in out and "EN" not in out and "copy" not in out
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert len(list(Path("runs/evaluation_cache").rglob("*.json"))) == 3
-    assert evaluate.main([str(set_dir), "--no-cache", "--methods", "nobody"]) == 2
+    assert command.main([str(set_dir), "--no-cache", "--methods", "nobody"]) == 2
     assert "no folder fused_nobody" in capsys.readouterr().err
 
 
@@ -399,13 +400,13 @@ def test_command_line_warns_of_methods_that_cannot_be_told_apart(set_dir, capsys
         source = set_dir / "fused_copy" / f"{stem}.png"
         (set_dir / "fused_again").mkdir(exist_ok=True)
         (set_dir / "fused_again" / source.name).write_bytes(source.read_bytes())
-    assert evaluate.main([str(set_dir), "--metrics", "EN", "SD"]) == 0
+    assert command.main([str(set_dir), "--metrics", "EN", "SD"]) == 0
     assert "warning: again can't be told apart from copy" in capsys.readouterr().out
 
 
 def test_command_line_writes_the_table(set_dir, tmp_path, capsys):
     path = tmp_path / "new" / "table.csv"
-    assert evaluate.main([str(set_dir), "--csv", str(path)]) == 0
+    assert command.main([str(set_dir), "--csv", str(path)]) == 0
     rows = read(path)
     assert list(rows[0])[:4] == ["method", "image", "EN", "SD"]
     assert [(row["method"], row["image"]) for row in rows] == [
@@ -418,20 +419,20 @@ def test_command_line_writes_the_table(set_dir, tmp_path, capsys):
 def test_command_line_finishes_the_rest_and_exits_with_1(set_dir, tmp_path, capsys):
     (set_dir / "fused_copy" / "a.png").unlink()
     path = tmp_path / "table.csv"
-    assert evaluate.main([str(set_dir), "--csv", str(path)]) == 1
+    assert command.main([str(set_dir), "--csv", str(path)]) == 1
     assert len(read(path)) == 5 + 2
     captured = capsys.readouterr()
     assert "fused_copy" in captured.err and "1 problem(s), 5 result(s)" in captured.err
 
 
 def test_command_line_without_anything_to_measure_exits_with_2(tmp_path, capsys):
-    assert evaluate.main([str(tmp_path / "nowhere")]) == 2
+    assert command.main([str(tmp_path / "nowhere")]) == 2
     assert "no such folder" in capsys.readouterr().err
 
 
 def test_one_result_of_two_is_missing_among_real_pairs(shared_dir, capsys):
     """M3FD has a pair that LDFusion has no published result for."""
-    assert evaluate.main([str(shared_dir / "data" / "M3FD")]) == 1
+    assert command.main([str(shared_dir / "data" / "M3FD")]) == 1
     captured = capsys.readouterr()
     assert captured.err.count("no result for the pair") == 1
     assert "LDFusion" in captured.out
@@ -513,7 +514,7 @@ def test_a_pair_without_its_map_is_measured_and_reported(known_set, tmp_path):
     )
     assert len(rows) == 2 and rows[0]["EN"] > 0 and math.isnan(rows[0]["PSNR_oracle"])
     (problem,) = problems
-    assert "not judged by the truth" in problem and "salient" in problem and name in problem
+    assert "no truth to measure against" in problem and "salient" in problem and name in problem
 
 
 def ordered(metric, truth):
@@ -564,22 +565,22 @@ def test_command_line_judges_by_the_truth(known_set, tmp_path, capsys):
     for pair in PairFolder(known_set):
         write_image(0.2 * pair.infrared, known_set / "fused_dark" / f"{pair.name}.png")
     options = ["--truth", "--metrics", "EN", "AG", "--html", str(page), "--csv", str(table)]
-    assert evaluate.main([str(known_set), *options]) == 0
+    assert command.main([str(known_set), *options]) == 0
     out = capsys.readouterr().out
     assert "Against the truth:" in out and "PSNR_oracle [dB] ↑" in out
     assert "rank correlation with the truth" in out
     assert set(TRUTH) <= set(read(table)[0])
     text = page.read_text(encoding="utf-8")
     assert "Which metrics agree with it" in text and "defined here" in text
-    assert evaluate.main([str(known_set.parent), "--truth"]) == 2
+    assert command.main([str(known_set.parent), "--truth"]) == 2
 
 
 def test_processes_share_a_set_and_the_first_reports_for_all(set_dir, monkeypatch, capsys):
     """Two processes, one after the other, whose exchange is played by a list."""
     (set_dir / "fused_dim" / "b.png").unlink()
     whole, shared = set_dir / "whole.csv", set_dir / "shared.csv"
-    command = [str(set_dir), "--metrics", "EN", "SD", "--no-cache", "--csv"]
-    assert evaluate.main([*command, str(whole)]) == 1
+    options = [str(set_dir), "--metrics", "EN", "SD", "--no-cache", "--csv"]
+    assert command.main([*options, str(whole)]) == 1
     said = capsys.readouterr()
     found = {}
 
@@ -590,8 +591,8 @@ def test_processes_share_a_set_and_the_first_reports_for_all(set_dir, monkeypatc
 
     for rank in (1, 0):
         team = Played(rank, 2, torch.device("cpu"))
-        monkeypatch.setattr(evaluate, "join_team", lambda device, team=team: team)
-        code = evaluate.main([*command, str(shared)])
+        monkeypatch.setattr(command, "join_team", lambda device, team=team: team)
+        code = command.main([*options, str(shared)])
         if rank == 1:
             assert capsys.readouterr().out == "" and not shared.exists()
     assert code == 1 and [len(found[rank][0]) for rank in (0, 1)] == [4, 1]
