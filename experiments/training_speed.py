@@ -33,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import vgg
 
 from experiments.released_step import PlainVGG, ReleasedStep
+from ldf_utils.clip.frozen import FrozenClip
 from ldf_utils.clip.loading import OPENAI_MODEL
 from ldf_utils.clip.model import ClipSpace
 from ldf_utils.data.files import write_json
@@ -40,7 +41,7 @@ from ldf_utils.data.pairs import Pair
 from ldf_utils.data.scenes import open_sets
 from ldf_utils.losses.fusion_loss import FusionLoss
 from ldf_utils.losses.patches import PatchSampler
-from ldf_utils.losses.perceptual import VGG19Features
+from ldf_utils.losses.perceptual import PerceptualLoss, VGG19Features
 from ldf_utils.networks.ldfusion import PaperNetwork
 from ldf_utils.training.config import TrainConfig
 from ldf_utils.training.crops import Crops
@@ -146,15 +147,14 @@ class _Ours:
     def __init__(self, network, clip, features, sampler, config: TrainConfig, device):
         self.network, self.config, self.device = network, config, device
         self.criterion = FusionLoss(
-            clip,
+            FrozenClip(clip, config.autocast, config.compile),
             config.prompts,
             config.weights,
             sampler,
             config.entropy_threshold,
-            perceptual=VGG19Features(features),
-            autocast=config.autocast,
-            lean=config.lean,
-            compile=config.compile,
+            perceptual=PerceptualLoss(
+                VGG19Features(features), True, config.autocast, config.compile
+            ),
         ).to(device)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
 
@@ -315,7 +315,7 @@ def compare(
     place = torch.device(device)
     config = TrainConfig(
         batch=images, crop=crop, patches=patches, seed=seed, network="paper", perceptual="vgg19",
-        patch_rule="released", augment="released", flip=False, lean=True, schedule="released",
+        patch_rule="released", augment="released", flip=False, frozen=True, schedule="released",
     )  # fmt: skip
     fast = replace(config, autocast=True, autocast_network=True, compile=compile)
     (batch,) = prepare(Crops(pairs, config), 0)

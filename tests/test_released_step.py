@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from test_towers import small_clip, small_vgg
+from test_frozen import small_clip, small_vgg
 from torch.nn import functional as F
 
 from experiments import training_speed
@@ -16,10 +16,11 @@ from experiments.released_step import (
     plain_patches,
     released_rates,
 )
+from ldf_utils.clip.frozen import FrozenClip
 from ldf_utils.data.pairs import Pair
 from ldf_utils.losses.fusion_loss import FusionLoss
 from ldf_utils.losses.patches import PatchSampler, crop_and_turn, cut_patches
-from ldf_utils.losses.perceptual import VGG19Features
+from ldf_utils.losses.perceptual import PerceptualLoss, VGG19Features
 from ldf_utils.networks.ldfusion import PaperNetwork
 from ldf_utils.training.config import TrainConfig
 from ldf_utils.training.schedule import learning_rate
@@ -75,8 +76,8 @@ def test_the_patches_have_a_gradient(generator):
     assert torch.autograd.gradcheck(lambda x: cut_patches(x, draws, 16), pictures)
 
 
-@pytest.mark.parametrize("lean", [False, True])
-def test_one_step_has_the_loss_and_the_gradient_of_the_released_one(lean):
+@pytest.mark.parametrize("frozen", [False, True])
+def test_one_step_has_the_loss_and_the_gradient_of_the_released_one(frozen):
     infrared, visible = images()
     clip, features = small_clip(), small_vgg()
     torch.manual_seed(0)
@@ -91,7 +92,9 @@ def test_one_step_has_the_loss_and_the_gradient_of_the_released_one(lean):
     expected["total"].backward()
     assert any(p.grad is not None for p in witness.clip.model.visual.parameters())
 
-    loss = FusionLoss(clip, sampler=sampler, perceptual=VGG19Features(features), lean=lean)
+    perceptual = PerceptualLoss(VGG19Features(features), frozen=frozen)
+    encoder = FrozenClip(clip) if frozen else clip
+    loss = FusionLoss(encoder, sampler=sampler, perceptual=perceptual)
     found = loss(network(*noisy), infrared, visible, torch.Generator().manual_seed(1))
     found.total.backward()
     assert not any(p.grad is not None for p in clip.model.parameters())

@@ -733,7 +733,7 @@ def test_a_checkpoint_of_an_earlier_version_can_be_resumed(pairs, tmp_path):
     content = torch.load(path, weights_only=True)
     facts = content.pop("facts")
     content |= {"clip": facts["clip model"], "pairs": facts["pairs"]}
-    for added in ("schedule", "accumulate", "order", "augment", "patch_rule", "lean", "ahead"):
+    for added in ("schedule", "accumulate", "order", "augment", "patch_rule", "frozen", "ahead"):
         del content["config"][added]
     torch.save(content, path)
     again = fit(SMALL, pairs, TinyClip(), TinyNetwork(), tmp_path, resume=True, progress=False)

@@ -178,7 +178,8 @@ def write_caption(assertions: dict[str, int], generator: torch.Generator) -> str
     Returns:
         For example "a dark thermal image with salient objects and no noise at night".
     """
-    adjectives, clauses, lacks, places, noun = [], [], [], [], None
+    found: dict[str, list[str]] = {"adjective": [], "clause": [], "lack": [], "place": []}
+    noun = None
     for name, sign in assertions.items():
         attribute = ATTRIBUTES[INDEX[name]]
         if attribute.noun:
@@ -194,9 +195,8 @@ def write_caption(assertions: dict[str, int], generator: torch.Generator) -> str
         kind, phrase = ways[int(torch.randint(len(ways), (1,), generator=generator))]
         if kind == "adjective" and torch.rand((), generator=generator) < 0.1:
             phrase = f"{_pick(DEGREES, generator)} {phrase}"
-        {"adjective": adjectives, "clause": clauses, "lack": lacks, "place": places}[kind].append(
-            phrase
-        )
+        found[kind].append(phrase)
+    adjectives, clauses, lacks, places = found.values()
     if noun is None:
         noun = "image" if torch.rand((), generator=generator) < 0.6 else _pick(NOUNS, generator)
     words = " ".join([*adjectives, noun])

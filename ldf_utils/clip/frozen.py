@@ -1,30 +1,32 @@
-"""Lean towers: the embeddings and features of frozen networks for less work.
+"""Frozen towers: the embeddings and features of networks that never change, for less work.
 
 A training step spends nearly all its time in two networks that never change: CLIP's image tower and
 VGG19. Because they are frozen and look at luminance only, a part of their work can be left out
-without changing what comes out, but for the rounding of floating point:
+without changing what comes out, except for floating-point rounding:
 
-- the first convolution sees the same channel three times: its kernels are summed, and CLIP's mean
-  and deviation go into them;
+- the first convolution sees the same channel three times, so its kernels are summed, and CLIP's
+  mean and standard deviation are folded into them;
 - CLIP reads one token of its last layer, so that layer is computed for one token of fifty;
 - ``x * sigmoid(1.702 x)`` is ``silu(1.702 x) / 1.702``: one kernel in place of three, with the
-  factors in the weights around it;
-- weights are brought to bfloat16 once, not in every call;
-- VGG19 runs with the channels last, where convolutions of a CPU and of a GPU are faster, and stops
-  at the last layer that is looked at.
+  factors folded into the weights around it;
+- weights are converted to bfloat16 once, not in every call;
+- VGG19 runs with channels last, where convolutions of a CPU and of a GPU are faster, and stops
+  at the last layer that is needed.
 
-All weights are buffers: no gradient is ever computed for them.
+All weights are buffers: no gradient is ever computed for them. `FrozenClip` has the interface of
+`ldf_utils.clip.model.ClipSpace`, so a loss does not know which of the two it was given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ldf_utils.clip.model import ClipSpace
+from ldf_utils.clip.model import ClipSpace, resize_square
 
 try:  # the names of open_clip's parts, to recognize a tower by
     from open_clip.transformer import LayerNorm, QuickGELU, ResidualAttentionBlock
@@ -35,7 +37,7 @@ except ImportError:  # another version of open_clip: no tower is recognized
 _SLOPE = 1.702  # of QuickGELU
 
 
-class LeanVisionTransformer(nn.Module):
+class FrozenVisionTransformer(nn.Module):
     """CLIP's vision transformer for luminance, frozen.
 
     Args:
@@ -50,10 +52,12 @@ class LeanVisionTransformer(nn.Module):
         super().__init__()
         reason = self.supports(clip)
         if reason:
-            raise ValueError(f"this image tower cannot be made lean: {reason}")
-        visual, self.dtype = clip.model.visual, dtype
-        self.size, self.side = clip.image_size, visual.conv1.kernel_size[0]
-        self.heads = visual.transformer.resblocks[0].attn.num_heads
+            raise ValueError(f"this image tower has no frozen form: {reason}")
+        visual: Any = clip.model.visual
+        self.dtype = dtype
+        self.size: int = clip.image_size
+        self.side: int = visual.conv1.kernel_size[0]
+        self.heads: int = visual.transformer.resblocks[0].attn.num_heads
         width = visual.conv1.out_channels
         with torch.no_grad():
             # sum_c W_c (x - m_c) / s_c, about x = 1/2, where rounding to bfloat16 costs least
@@ -82,8 +86,8 @@ class LeanVisionTransformer(nn.Module):
 
     @staticmethod
     def supports(clip: ClipSpace) -> str | None:
-        """Why the tower cannot be made lean, or None if it can."""
-        visual = getattr(getattr(clip, "model", None), "visual", None)
+        """Why the tower has no frozen form, or None if it has one."""
+        visual: Any = getattr(getattr(clip, "model", None), "visual", None)
         if _VisionTransformer is None or type(visual) is not _VisionTransformer:
             return f"it is a {type(visual).__name__}, expected open_clip's VisionTransformer"
         blocks = list(visual.transformer.resblocks)
@@ -124,6 +128,9 @@ class LeanVisionTransformer(nn.Module):
         weight, bias = getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias")
         return F.layer_norm(x, weight.shape, weight, bias)
 
+    def _weight(self, name: str) -> torch.Tensor:
+        return getattr(self, f"{name}_weight")
+
     def _split(self, x: torch.Tensor, parts: int) -> Sequence[torch.Tensor]:
         """``(N, T, parts * D)`` to parts of ``(N, heads, T, D / heads)``."""
         x = x.view(*x.shape[:2], parts, self.heads, -1)
@@ -142,8 +149,8 @@ class LeanVisionTransformer(nn.Module):
         count, side, grid = len(images), self.side, self.size // self.side
         x = (images - 0.5).to(self.dtype)
         x = x.view(count, grid, side, grid, side).transpose(2, 3).reshape(count, grid * grid, -1)
-        x = F.linear(x, self.kernel_weight)
-        x = torch.cat([x.new_zeros(count, 1, x.shape[-1]), x], dim=1) + self.place_weight
+        x = F.linear(x, self._weight("kernel"))
+        x = torch.cat([x.new_zeros(count, 1, x.shape[-1]), x], dim=1) + self._weight("place")
         x = self._norm("first", x)
         width = x.shape[-1]
         for index in range(self.layers):
@@ -162,13 +169,68 @@ class LeanVisionTransformer(nn.Module):
             inner = self._linear(f"up_{index}", self._norm(f"norm_2_{index}", x))
             inner = F.silu(inner) if self.quick else F.gelu(inner)
             x = x + self._linear(f"down_{index}", inner)
-        return F.linear(self._norm("last", x[:, 0]), self.project_weight).float()
+        return F.linear(self._norm("last", x[:, 0]), self._weight("project")).float()
 
     def extra_repr(self) -> str:
         return f"size={self.size}, layers={self.layers}, dtype={self.dtype}"
 
 
-class LeanConvolutions(nn.Module):
+class FrozenClip(nn.Module):
+    """A CLIP in its frozen form, with the interface of `ClipSpace`.
+
+    Args:
+        clip: the model. Where its image tower has no frozen form (see
+            `FrozenVisionTransformer.supports`), the tower itself is used.
+        autocast: compute images in bfloat16; embeddings come back in the dtype of the images.
+        compile: compile the tower with `torch.compile`: slower to start, faster then.
+
+    Attributes:
+        tower: the frozen image tower, or None.
+
+    Example:
+        >>> from ldf_utils.clip.loading import load_clip
+        >>> FrozenClip(load_clip("mini")).encode_image(torch.rand(2, 1, 64, 64)).shape
+        torch.Size([2, 128])
+    """
+
+    def __init__(self, clip: ClipSpace, autocast: bool = False, compile: bool = False):
+        super().__init__()
+        self.clip, self.autocast = clip.requires_grad_(False), autocast
+        self.name, self.stands_in, self.words = clip.name, clip.stands_in, clip.words
+        self.image_size, self.dim = clip.image_size, clip.dim
+        self.tower: FrozenVisionTransformer | None = None
+        if FrozenVisionTransformer.supports(clip) is None:
+            dtype = torch.bfloat16 if autocast else torch.float32
+            self.tower = FrozenVisionTransformer(clip, dtype)
+            if compile:
+                self.tower.compile(dynamic=True)
+
+    def train(self, mode: bool = True) -> FrozenClip:
+        """Stay in evaluation mode, whatever mode the module around it takes."""
+        return super().train(False)
+
+    def encode_text(self, sentences: str | Sequence[str]) -> torch.Tensor:
+        """As `ClipSpace.encode_text`."""
+        return self.clip.encode_text(sentences)
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        """Embed luminance; gradients reach the pixels.
+
+        Args:
+            images: ``(B, 1, H, W)`` in [0, 1].
+
+        Returns:
+            ``(B, dim)`` of length 1 each, in the dtype of the images.
+        """
+        if self.tower is not None:
+            embeddings = self.tower(resize_square(images, self.image_size))
+        else:
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
+                embeddings = self.clip.encode_image(images)
+        return F.normalize(embeddings.to(images.dtype), dim=-1)
+
+
+class FrozenConvolutions(nn.Module):
     """The first layers of a plain convolutional network such as VGG19, frozen, for luminance.
 
     Args:
@@ -195,6 +257,7 @@ class LeanConvolutions(nn.Module):
                     weight = layer.weight.sum(1, keepdim=True) if index == 0 else layer.weight
                 weight = weight.detach().clone().to(dtype, memory_format=torch.channels_last)
                 self.register_buffer(f"weight_{index}", weight, persistent=False)
+                assert layer.bias is not None  # VGG's convolutions have one
                 bias = layer.bias.detach().clone().to(dtype)
                 self.register_buffer(f"bias_{index}", bias, persistent=False)
                 self.kinds.append("convolution")

@@ -88,7 +88,7 @@ def load_clip(name: str | os.PathLike = "auto", device: str | torch.device = "cp
             except ClipError as error:
                 reason = str(error)
         clip = load_clip("mini", device)
-        print(BANNER.format(words=len(clip.words)), f"(Reason: {reason})", flush=True)
+        print(BANNER.format(words=len(clip.words or ())), f"(Reason: {reason})", flush=True)
         return clip
     if name == "openai":
         return _load_openai(_fetch_openai()).to(device)

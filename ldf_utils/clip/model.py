@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
+from typing import Any
 
 import open_clip
 import torch
@@ -35,11 +36,26 @@ class Prompts:
     infrared: str = "an infrared image"
     fused: str = "a clear image with detailed background and salient objects"
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(astuple(self))
 
 
 PROMPTS = Prompts()
+
+
+def resize_square(images: torch.Tensor, side: int) -> torch.Tensor:
+    """Resize images to a square as CLIP is given them: bilinear, antialiased.
+
+    Args:
+        images: ``(B, C, H, W)``.
+        side: in pixels.
+
+    Returns:
+        ``(B, C, side, side)``; the images themselves where they have that size.
+    """
+    if images.shape[-2:] == (side, side):
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
 
 
 class ClipSpace(nn.Module):
@@ -57,6 +73,9 @@ class ClipSpace(nn.Module):
         dim: length of an embedding.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(
         self,
         model: nn.Module,
@@ -66,12 +85,12 @@ class ClipSpace(nn.Module):
         words: frozenset[str] | None = None,
     ):
         super().__init__()
-        self.model = model.float().requires_grad_(False)
+        self.model: Any = model.float().requires_grad_(False)
         self.tokenize, self.name, self.stands_in, self.words = tokenize, name, stands_in, words
-        settings = open_clip.get_model_preprocess_cfg(model)
+        settings: Any = open_clip.get_model_preprocess_cfg(model)
         size = settings["size"]
         self.image_size: int = int(size if isinstance(size, int) else size[0])
-        self.dim: int = int(model.text_projection.shape[-1])
+        self.dim: int = int(self.model.text_projection.shape[-1])
         for key in ("mean", "std"):
             value = torch.tensor(settings[key], dtype=torch.float32).view(1, 3, 1, 1)
             self.register_buffer(key, value, persistent=False)
@@ -103,12 +122,8 @@ class ClipSpace(nn.Module):
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """What the image tower sees: three channels, bilinear to a square, CLIP's mean and std."""
         if images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ImageError(f"expected images (B, 1 or 3, H, W), found {tuple(images.shape)}")
-        side = self.image_size
-        if images.shape[-2:] != (side, side):
-            images = F.interpolate(
-                images, (side, side), mode="bilinear", align_corners=False, antialias=True
-            )
+            raise ImageError(f"images must have shape (B, 1 or 3, H, W), got {tuple(images.shape)}")
+        images = resize_square(images, self.image_size)
         return (images.expand(-1, 3, -1, -1) - self.mean) / self.std
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:

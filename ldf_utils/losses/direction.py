@@ -15,7 +15,8 @@ sentences in two separate regions: an image is never close to its own caption, b
 one image to another resembles the step from one caption to the other. Embeddings are normalized
 first and subtracted then; the lengths of the steps do not matter.
 
-The two cosines are all that the language-driven losses (`ldf_utils.losses`) need.
+This file has everything the method asks of words: the two text directions, the two image
+directions, their cosines, and the three losses L_dir, L_angle and L_patch.
 
 Source: Wang et al., "Infrared and Visible Image Fusion with Language-Driven Loss in CLIP Embedding
 Space", arXiv:2402.16267. The directional comparison is that of StyleGAN-NADA (arXiv:2108.00946).
@@ -24,10 +25,12 @@ Space", arXiv:2402.16267. The directional comparison is that of StyleGAN-NADA (a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
+from ldf_utils.clip.frozen import FrozenClip
 from ldf_utils.clip.model import PROMPTS, ClipSpace, Prompts
 
 SHORTEST = 1e-4
@@ -36,7 +39,9 @@ SHORTEST = 1e-4
 
 @dataclass(frozen=True)
 class TextDirections:
-    """What fusing means, in words: the two directions from the sources to the objective.
+    """Hold what fusing means in words: the directions from the source prompts to the objective.
+
+    ``D_ir = V_fused - V_infrared`` and ``D_vi = V_fused - V_visible``.
 
     Attributes:
         infrared: ``(D,)``, from the infrared sentence to the fused one. Not normalized.
@@ -48,8 +53,8 @@ class TextDirections:
     visible: torch.Tensor
     prompts: Prompts | None = None
 
-    def to(self, *args, **kwargs) -> TextDirections:
-        """The same directions on another device or in another dtype (as `torch.Tensor.to`)."""
+    def to(self, *args: Any, **kwargs: Any) -> TextDirections:
+        """Move the directions to another device or dtype, as `torch.Tensor.to`."""
         return replace(
             self,
             infrared=self.infrared.to(*args, **kwargs),
@@ -57,8 +62,11 @@ class TextDirections:
         )
 
 
-def text_directions(clip: ClipSpace, prompts: Prompts = PROMPTS) -> TextDirections:
-    """Ask CLIP which way the words point.
+def text_directions(clip: ClipSpace | FrozenClip, prompts: Prompts = PROMPTS) -> TextDirections:
+    """Compute the two text directions.
+
+    ``D_ir = V_fused - V_infrared`` and ``D_vi = V_fused - V_visible``, with V the normalized
+    embeddings of the prompts.
 
     Args:
         clip: whose ``encode_text`` embeds the sentences.
@@ -99,7 +107,7 @@ def text_directions(clip: ClipSpace, prompts: Prompts = PROMPTS) -> TextDirectio
 def image_directions(
     fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the fused images went, seen from each source.
+    """Compute the two image directions: ``d_ir = E_f - E_ir`` and ``d_vi = E_f - E_vi``.
 
     Args:
         fused: ``(B, D)`` normalized embeddings of the fused images.
@@ -118,7 +126,9 @@ def direction_cosines(
     visible: torch.Tensor,
     directions: TextDirections,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How well the steps of the images follow those of the words.
+    """Compute how well the image directions follow the text directions.
+
+    ``cos(d_ir, D_ir)`` and ``cos(d_vi, D_vi)``.
 
     Args:
         fused: ``(B, D)`` normalized embeddings of the fused images.
@@ -144,7 +154,9 @@ def direction_loss(
     visible: torch.Tensor,
     directions: TextDirections,
 ) -> torch.Tensor:
-    """How far the fused images went from where the words point.
+    """Compute L_dir: how far the fused images are from where the words point.
+
+    ``L_dir = 1/2 [1 - cos(d_ir, D_ir)] + 1/2 [1 - cos(d_vi, D_vi)]`` (arXiv:2402.16267).
 
     Args:
         fused: ``(B, D)`` normalized embeddings of the fused images.
@@ -161,7 +173,9 @@ def direction_loss(
 
 
 def angle_loss(fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """How far the fused images went from their sources, in any direction: the regularizer.
+    """Compute L_angle, the regularizer: how far the fused images are from their sources.
+
+    ``L_angle = 1/2 [1 - cos(E_f, E_ir)] + 1/2 [1 - cos(E_f, E_vi)]`` (arXiv:2402.16267).
 
     Args:
         fused: ``(B, D)`` embeddings of the fused images.
@@ -185,7 +199,10 @@ def patch_direction_loss(
     mean_over: str = "all",
     ignore_below: float = 0.0,
 ) -> torch.Tensor:
-    """The direction loss of fused patches against their whole source images.
+    """Compute L_patch: L_dir of fused patches against their whole source images.
+
+    ``L_patch = 1/N sum_n L_dir(E_f,n, E_ir, E_vi)`` with ``E_f,n`` the embedding of patch n and
+    the embeddings of the *whole* sources (arXiv:2402.16267).
 
     Only the patches that are kept are asked for. The authors encode all of them and multiply the
     dropped ones by 0, which gives the same value and the same gradient for more work.
@@ -211,15 +228,15 @@ def patch_direction_loss(
         ValueError: if the counts do not fit or ``mean_over`` is another word.
     """
     if mean_over not in ("all", "kept"):
-        raise ValueError(f"mean_over is 'all' or 'kept', found {mean_over!r}")
+        raise ValueError(f"mean_over must be 'all' or 'kept', got {mean_over!r}")
     batch = len(infrared)
     if kept is None:
         kept = torch.ones(len(patches), dtype=torch.bool, device=patches.device)
     rows = kept.nonzero().squeeze(1)
     if len(rows) != len(patches) or len(kept) % batch:
         raise ValueError(
-            f"found {len(patches)} patches, {len(rows)} of {len(kept)} rows kept and {batch} "
-            "images; expected one patch per kept row, and rows p * B + b for B images"
+            f"there must be one patch per kept row, and rows p * B + b for B images, got "
+            f"{len(patches)} patches, {len(rows)} of {len(kept)} rows kept and {batch} images"
         )
     image = rows % batch
     losses = direction_loss(patches, infrared[image], visible[image], directions)

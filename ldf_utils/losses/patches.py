@@ -22,6 +22,7 @@ Source: arXiv:2402.16267 (patches and filter), after CLIPstyler (arXiv:2112.0037
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -125,12 +126,12 @@ class PatchSampler:
         count = self.count
         left, top = (torch.floor(uniform(count, 0, 1) * (s - crop + 1)) for s in (width, height))
         degrees = uniform(count, -self.degrees, self.degrees)
-        shift = tuple((crop * t * uniform(count, -1, 1)).round() for t in self.translate)
+        across, down = ((crop * t * uniform(count, -1, 1)).round() for t in self.translate)
         return ReleasedDraws(
             crop,
             (left, top),
             degrees,
-            shift,
+            (across, down),
             uniform(count, *self.scale),
             uniform(count, -self.shear, self.shear),
         )
@@ -146,12 +147,14 @@ class PatchSampler:
         return height, width, shorter
 
     @staticmethod
-    def _uniform(generator: torch.Generator | None):
+    def _uniform(
+        generator: torch.Generator | None,
+    ) -> Callable[[int, float, float], torch.Tensor]:
         device = generator.device if generator is not None else None
 
         def uniform(count: int, low: float, high: float) -> torch.Tensor:
-            share = torch.rand(count, generator=generator, device=device, dtype=torch.float64)
-            return low + (high - low) * share
+            fraction = torch.rand(count, generator=generator, device=device, dtype=torch.float64)
+            return low + (high - low) * fraction
 
         return uniform
 
@@ -179,19 +182,19 @@ class PatchSampler:
         height, width, shorter = self._sides(image_size)
         draw, count = self._uniform(generator), self.count * batch
 
-        def uniform(low, high):
+        def uniform(low: float, high: float) -> torch.Tensor:
             return draw(count, low, high)
 
         crop = torch.floor(shorter * uniform(*self.side))
         left = torch.floor(uniform(0, 1) * (width - crop + 1))
         top = torch.floor(uniform(0, 1) * (height - crop + 1))
-        shift = [(crop * t * uniform(-1, 1)).round() for t in self.translate]
+        across, down = [(crop * t * uniform(-1, 1)).round() for t in self.translate]
         return patch_matrices(
             crop,
             (left, top),
             (height, width),
             degrees=uniform(-self.degrees, self.degrees),
-            shift=tuple(shift),
+            shift=(across, down),
             scale=uniform(*self.scale),
             shear=uniform(-self.shear, self.shear),
         )
@@ -236,7 +239,9 @@ def patch_matrices(
     return torch.stack(rows, dim=1).float()
 
 
-def _inverse(degrees, scale, shear) -> list[list[torch.Tensor]]:
+def _inverse(
+    degrees: torch.Tensor, scale: torch.Tensor, shear: torch.Tensor
+) -> list[list[torch.Tensor]]:
     """The inverse of the linear part: ``(scale R K)^-1 = K^-1 R^T / scale``, two rows of two."""
     angle, tangent = degrees * (math.pi / 180), torch.tan(shear * (math.pi / 180))
     cos, sin = torch.cos(angle), torch.sin(angle)

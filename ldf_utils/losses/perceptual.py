@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ldf_utils.clip.frozen import LeanConvolutions
+from ldf_utils.clip.frozen import FrozenConvolutions
 
 
 class FilterBank(nn.Module):
-    """Edges and blobs at several scales: features that need no training and no download.
+    """Compute edges and blobs at several scales: no training, no download.
 
     At each scale: first derivatives of a Gaussian (sigma 1 pixel) in four directions and one
     difference of Gaussians (sigma 1 and 1.6), each split into its positive and its negative part,
@@ -31,11 +31,13 @@ class FilterBank(nn.Module):
             is 1 at its peak. It sets the unit of the features: 0.2 is an edge that one sees well.
     """
 
+    kernels: torch.Tensor
+
     def __init__(self, scales: int = 4, contrast: float = 0.2):
         super().__init__()
         if scales < 1 or contrast <= 0:
             raise ValueError(
-                f"expected scales >= 1 and contrast > 0, found scales={scales}, contrast={contrast}"
+                f"scales must be >= 1 and contrast > 0, got scales={scales}, contrast={contrast}"
             )
         self.scales = scales
         x = torch.arange(-4, 5, dtype=torch.float64)
@@ -62,13 +64,14 @@ class FilterBank(nn.Module):
             ValueError: for another shape or smaller images.
         """
         if images.ndim != 4 or images.shape[1] != 1:
-            raise ValueError(f"expected luminance of shape (B, 1, H, W), found {images.shape}")
+            raise ValueError(f"images must be luminance (B, 1, H, W), got {tuple(images.shape)}")
         if min(images.shape[-2:]) < 2 ** (self.scales - 1):
             raise ValueError(
                 f"images of {images.shape[-1]} x {images.shape[-2]} pixels have no "
-                f"{self.scales} scales; expected sides of at least {2 ** (self.scales - 1)}"
+                f"{self.scales} scales; sides must be >= {2 ** (self.scales - 1)}"
             )
-        kernels, features = self.kernels.to(images.dtype), []
+        kernels: torch.Tensor = self.kernels.to(images.dtype)
+        features: list[torch.Tensor] = []
         for scale in range(self.scales):
             if scale:
                 images = F.avg_pool2d(images, 2)
@@ -152,7 +155,7 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 
 class PerceptualLoss(nn.Module):
-    """The fused image should show whatever the sources show: the stronger feature of the two.
+    """Compare the fused image with the stronger feature of the two sources.
 
     ``sum over layers of MSE(features(fused), max(features(infrared), features(visible)))``, with
     the maximum taken feature by feature (arXiv:2402.16267).
@@ -161,8 +164,9 @@ class PerceptualLoss(nn.Module):
         features: ``"filterbank"`` (`FilterBank`: no weights), ``"vgg19"`` (`VGG19Features`: the
             paper's), ``"auto"`` (VGG19 where its weights can be had, else the filter bank), or a
             module that maps ``(B, 1, H, W)`` to a list of tensors.
-        lean: run VGG19 as a `ldf_utils.towers.LeanConvolutions`.
-        autocast: run VGG19 in bfloat16; without ``lean`` by autocasting.
+        frozen: run VGG19 as a `ldf_utils.clip.frozen.FrozenConvolutions`: faster.
+        autocast: run VGG19 in bfloat16; without ``frozen`` by autocasting.
+        compile: compile the frozen VGG19 with `torch.compile`.
 
     Attributes:
         name: of the features in use.
@@ -176,8 +180,9 @@ class PerceptualLoss(nn.Module):
     def __init__(
         self,
         features: str | nn.Module = "filterbank",
-        lean: bool = False,
+        frozen: bool = False,
         autocast: bool = False,
+        compile: bool = False,
     ):
         super().__init__()
         self.name = features if isinstance(features, str) else type(features).__name__
@@ -191,15 +196,19 @@ class PerceptualLoss(nn.Module):
             kinds = {"filterbank": FilterBank, "vgg19": VGG19Features}
             if features not in kinds:
                 raise ValueError(
-                    f"unknown perceptual loss {features!r}; expected one of {', '.join(kinds)}"
+                    f"perceptual must be one of auto, {', '.join(kinds)}, got {features!r}"
                 )
             features = kinds[features]()
+        assert isinstance(features, nn.Module)
         self.autocast = autocast and isinstance(features, VGG19Features)
-        if lean and isinstance(features, VGG19Features):
+        if frozen and isinstance(features, VGG19Features):
             dtype = torch.bfloat16 if autocast else torch.float32
-            features = LeanConvolutions(features.features, features.layers, dtype)
+            frozen_features = FrozenConvolutions(features.features, features.layers, dtype)
             self.autocast = False
-        self.features = features
+            if compile:
+                frozen_features.compile()
+            features = frozen_features
+        self.features: nn.Module = features
 
     def _look(self, images: torch.Tensor) -> list[torch.Tensor]:
         if not self.autocast:
@@ -221,12 +230,13 @@ class PerceptualLoss(nn.Module):
             A scalar, at least 0.
         """
         with torch.no_grad():
-            infrared, visible = self._look(infrared), self._look(visible)
-            wanted = [torch.maximum(*both) for both in zip(infrared, visible, strict=True)]
-        return sum(
+            both = zip(self._look(infrared), self._look(visible), strict=True)
+            wanted = [torch.maximum(one, other) for one, other in both]
+        losses = [
             F.mse_loss(_at_least_float(got), _at_least_float(want))
             for got, want in zip(self._look(fused), wanted, strict=True)
-        )
+        ]
+        return sum(losses[1:], losses[0])
 
 
 def _at_least_float(x: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -109,12 +110,12 @@ class _Block(nn.Sequential):
     """3x3 convolution with reflected border, then leaky ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1):
-        super().__init__(
-            nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, padding_mode="reflect"),
-            nn.LeakyReLU(0.1),
+        convolution = nn.Conv2d(
+            inputs, outputs, 3, stride=stride, padding=1, padding_mode="reflect"
         )
-        nn.init.kaiming_normal_(self[0].weight, a=0.1)
-        nn.init.zeros_(self[0].bias)
+        super().__init__(convolution, nn.LeakyReLU(0.1))
+        nn.init.kaiming_normal_(convolution.weight, a=0.1)
+        nn.init.zeros_(cast(torch.Tensor, convolution.bias))
 
 
 class _Residual(nn.Module):

@@ -150,11 +150,17 @@ def _find_published(name: str) -> Path:
     )
 
 
+def _with_metadata(network: nn.Module, metadata: dict[str, Any]) -> nn.Module:
+    setattr(network, "metadata", metadata)  # noqa: B010 (a module's types know tensors only)
+    return network
+
+
 def _load_file(path: Path) -> nn.Module:
+    network: nn.Module
     if path.name in _PUBLISHED["ldfusion"][1]:
-        network = PaperNetwork().load_authors(*(path.parent / f for f in _PUBLISHED["ldfusion"][1]))
-        network.metadata = {}
-        return network
+        network = PaperNetwork()
+        network.load_authors(*(path.parent / f for f in _PUBLISHED["ldfusion"][1]))
+        return _with_metadata(network, {})
     content = read_weights(path)
     if not isinstance(content, dict):
         content = named_tensors(content, path)  # refuses what is no mapping
@@ -182,5 +188,4 @@ def _load_file(path: Path) -> nn.Module:
         network, state, metadata = LDLite(), content, {}
     check_state(state, network.state_dict(), path, type(network).__name__)
     network.load_state_dict(state)
-    network.metadata = metadata
-    return network
+    return _with_metadata(network, metadata)

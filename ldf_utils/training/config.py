@@ -70,8 +70,8 @@ class TrainConfig:
         ignore_below: patch losses up to this value do not count; 0 switches it off.
         autocast: run CLIP and VGG19 in bfloat16.
         autocast_network: run the network that is trained in bfloat16, its weights in float32.
-        lean: run CLIP and VGG19 as `ldf_utils.towers`: the same up to rounding, for less work.
-        compile: compile the lean towers; slower to start, faster then. It needs a C++ compiler.
+        frozen: run CLIP and VGG19 as `ldf_utils.clip.frozen`: equal up to rounding, less work.
+        compile: compile the frozen towers; slower to start, faster then. It needs a C++ compiler.
         cache_sources: keep the embeddings of sources whose crop is always the same, that is of
             pictures no larger than the crop.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ...
@@ -117,7 +117,7 @@ class TrainConfig:
     ignore_below: float = 0.0
     autocast: bool = False
     autocast_network: bool = False
-    lean: bool = False
+    frozen: bool = False
     compile: bool = False
     cache_sources: bool = False
     device: str = "auto"

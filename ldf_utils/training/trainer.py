@@ -36,6 +36,7 @@ from torch import nn
 from torch.utils.data import ConcatDataset
 from tqdm.auto import tqdm
 
+from ldf_utils.clip.frozen import FrozenClip
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import ClipSpace, bfloat16_pays
 from ldf_utils.data.files import atomic_path, write_json, write_rows
@@ -44,6 +45,7 @@ from ldf_utils.data.pairs import Pair
 from ldf_utils.data.scenes import open_sets
 from ldf_utils.losses.fusion_loss import FusionLoss
 from ldf_utils.losses.patches import PatchSampler
+from ldf_utils.losses.perceptual import PerceptualLoss
 from ldf_utils.networks.checkpoint import save_network
 from ldf_utils.training.config import NETWORKS, TrainConfig
 from ldf_utils.training.crops import Crops
@@ -281,18 +283,19 @@ def _criterion(config: TrainConfig, clip: ClipSpace | None, device: torch.device
             size=clip.image_size,
             rule=config.patch_rule,
         )
+    frozen = clip
+    if clip is not None and (config.frozen or config.autocast):
+        frozen = FrozenClip(clip, config.autocast, config.compile)
+    perceptual = PerceptualLoss(config.perceptual, config.frozen, config.autocast, config.compile)
     criterion = FusionLoss(
-        clip,
+        frozen,
         config.prompts,
         config.weights,
         sampler,
         entropy_threshold=config.entropy_threshold or None,
         mean_over=config.mean_over,
         ignore_below=config.ignore_below,
-        perceptual=config.perceptual,
-        autocast=config.autocast,
-        lean=config.lean,
-        compile=config.compile,
+        perceptual=perceptual,
     )
     return criterion.to(device)
 
@@ -302,15 +305,15 @@ def _critics(clip: ClipSpace | None, criterion: nn.Module, device: torch.device)
     parts = ["no CLIP" if clip is None else f"CLIP {clip.name}"]
     if getattr(clip, "stands_in", False):
         parts[0] += " (stands in for OpenAI's ViT-B/32)"
-    if getattr(criterion, "autocast", False) and not bfloat16_pays(device):
+    if getattr(getattr(criterion, "clip", None), "autocast", False) and not bfloat16_pays(device):
         parts.append("in bfloat16, which is slower than float32 on this processor")
     perceptual = getattr(criterion, "perceptual", None)
     if perceptual is not None:
         parts.append(f"perceptual features {perceptual.name}")
         if perceptual.missing:
             parts[-1] += f" (stands in for VGG19: {perceptual.missing})"
-    if getattr(criterion, "lean", False):
-        parts.append("lean towers")
+    if getattr(getattr(criterion, "clip", None), "tower", None) is not None:
+        parts.append("frozen towers")
     return "critics: " + ", ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Lean towers: open_clip's and torchvision's own forward are the witnesses, value and gradient."""
+"""Frozen towers against open_clip's and torchvision's own forward: value and gradient."""
 
 import open_clip
 import pytest
@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import vgg
 
-from ldf_utils.clip.frozen import LeanConvolutions, LeanVisionTransformer
+from ldf_utils.clip.frozen import FrozenClip, FrozenConvolutions, FrozenVisionTransformer
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import ClipSpace
 from ldf_utils.losses.fusion_loss import FusionLoss
@@ -71,9 +71,9 @@ def images(generator):
 
 
 @pytest.mark.parametrize("quick_gelu", [True, False])
-def test_the_lean_transformer_embeds_as_open_clip_does(quick_gelu, images):
+def test_the_frozen_transformer_embeds_as_open_clip_does(quick_gelu, images):
     clip = small_clip(quick_gelu)
-    tower = LeanVisionTransformer(clip)
+    tower = FrozenVisionTransformer(clip)
     assert not list(tower.parameters())
     expected, its_gradient = with_gradient(
         lambda x: clip.model.encode_image(clip.prepare(x)), images
@@ -86,67 +86,68 @@ def test_the_lean_transformer_embeds_as_open_clip_does(quick_gelu, images):
 
 def test_in_bfloat16_it_is_near(images):
     clip = small_clip()
-    expected, its_gradient = with_gradient(LeanVisionTransformer(clip), images)
-    got, gradient = with_gradient(LeanVisionTransformer(clip, torch.bfloat16), images)
+    expected, its_gradient = with_gradient(FrozenVisionTransformer(clip), images)
+    got, gradient = with_gradient(FrozenVisionTransformer(clip, torch.bfloat16), images)
     assert F.cosine_similarity(got, expected).min() > 0.999
     assert F.cosine_similarity(gradient.flatten(1), its_gradient.flatten(1)).min() > 0.99
     assert gradient.dtype == torch.float32
 
 
 def test_towers_of_another_kind_are_named():
-    assert "ModifiedResNet" in LeanVisionTransformer.supports(load_clip("mini"))
-    with pytest.raises(ValueError, match="cannot be made lean"):
-        LeanVisionTransformer(load_clip("mini"))
+    assert "ModifiedResNet" in FrozenVisionTransformer.supports(load_clip("mini"))
+    with pytest.raises(ValueError, match="no frozen form"):
+        FrozenVisionTransformer(load_clip("mini"))
     clip = small_clip()
     clip.model.visual.transformer.resblocks[1].ls_2 = nn.Dropout()
-    assert "parts" in LeanVisionTransformer.supports(clip)
+    assert "parts" in FrozenVisionTransformer.supports(clip)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_lean_convolutions_are_those_of_vgg(dtype, images):
+def test_frozen_convolutions_are_those_of_vgg(dtype, images):
     plain = VGG19Features(small_vgg())
-    lean = LeanConvolutions(plain.features, plain.layers, dtype)
+    frozen = FrozenConvolutions(plain.features, plain.layers, dtype)
     tolerance, alike = (1e-5, 0.9999) if dtype == torch.float32 else (0.03, 0.95)
     for layer in range(3):
         expected, its_gradient = with_gradient(lambda x, k=layer: plain(x)[k], images)
-        got, gradient = with_gradient(lambda x, k=layer: lean(x)[k], images)
+        got, gradient = with_gradient(lambda x, k=layer: frozen(x)[k], images)
         assert (got - expected).norm() < tolerance * expected.norm()
         assert F.cosine_similarity(gradient.flatten(), its_gradient.flatten(), dim=0) > alike
     with pytest.raises(ValueError, match="layer 1 is BatchNorm2d"):
-        LeanConvolutions(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), [1])
+        FrozenConvolutions(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), [1])
 
 
-def test_the_lean_loss_is_the_loss(generator):
+def test_the_frozen_loss_is_the_loss(generator):
     clip, features = small_clip(), small_vgg()
     fused, infrared, visible = torch.rand(3, 2, 1, 80, 72, generator=generator).unbind()
     infrared[1, :, 40:] = 0.5  # so that some patches are dropped
     sampler = PatchSampler(6, size=64)
     found = []
-    for lean in (False, True):
-        loss = FusionLoss(clip, sampler=sampler, entropy_threshold=7.0,
-                          perceptual=VGG19Features(features), lean=lean)  # fmt: skip
-        assert loss.lean is lean
+    for frozen in (False, True):
+        perceptual = PerceptualLoss(VGG19Features(features), frozen=frozen)
+        encoder = FrozenClip(clip) if frozen else clip
+        loss = FusionLoss(encoder, sampler=sampler, entropy_threshold=7.0, perceptual=perceptual)
         picture = fused.clone().requires_grad_()
         terms = loss(picture, infrared, visible, torch.Generator().manual_seed(3))
         terms.total.backward()
         found.append((terms, picture.grad))
-    (plain, expected), (lean, gradient) = found
-    assert 0 < plain.kept == lean.kept < 1
-    torch.testing.assert_close(lean.terms, plain.terms, atol=1e-5, rtol=1e-5)
+    (plain, expected), (frozen, gradient) = found
+    assert 0 < plain.kept == frozen.kept < 1
+    torch.testing.assert_close(frozen.terms, plain.terms, atol=1e-5, rtol=1e-5)
     assert (gradient - expected).norm() < 1e-4 * expected.norm()
 
 
-def test_lean_without_a_kept_patch_and_without_the_whole(generator):
+def test_frozen_without_a_kept_patch_and_without_the_whole(generator):
     clip = small_clip()
     flat = torch.full((2, 1, 64, 64), 0.5)
     fused = torch.rand(2, 1, 64, 64, generator=generator).requires_grad_()
-    loss = FusionLoss(clip, sampler=PatchSampler(3, size=64), lean=True)
+    loss = FusionLoss(FrozenClip(clip), sampler=PatchSampler(3, size=64))
     terms = loss(fused, flat, flat, generator)
     terms.total.backward()
     assert terms.kept == 0 and terms.terms["patch"] == 0 and fused.grad.abs().sum() > 0
     weights = type(loss.weights)(direction=0, angle=0, perceptual=0)
-    alone = FusionLoss(clip, weights=weights, sampler=loss.sampler, entropy_threshold=None,
-                       lean=True)  # fmt: skip
+    alone = FusionLoss(
+        FrozenClip(clip), weights=weights, sampler=loss.sampler, entropy_threshold=None
+    )
     assert list(alone(fused, flat, flat, generator).terms) == ["patch"]
 
 
@@ -156,6 +157,6 @@ def test_vgg19_or_what_stands_in_for_it(monkeypatch, tmp_path):
     loss = PerceptualLoss("auto")
     assert loss.name == "filterbank" and "vgg19-dcbb9e9d" in loss.missing
     monkeypatch.setattr(VGG19Features, "_trained", staticmethod(small_vgg))
-    loss = PerceptualLoss("auto", lean=True)
+    loss = PerceptualLoss("auto", frozen=True)
     assert loss.name == "vgg19" and loss.missing is None
-    assert isinstance(loss.features, LeanConvolutions)
+    assert isinstance(loss.features, FrozenConvolutions)
