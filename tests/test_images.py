@@ -43,9 +43,15 @@ def test_read_image_errors_name_the_file(tmp_path):
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:-800])
     with pytest.raises(ImageError, match=r"cut\.png.*damaged"):
         images.read_image(tmp_path / "cut.png")
-    save(tmp_path / "float.tif", np.zeros((8, 8), np.float32))
-    with pytest.raises(ImageError, match=r"float\.tif.*16-bit"):
+    save(tmp_path / "float.tif", np.full((8, 8), 300, np.float32))
+    with pytest.raises(ImageError, match=r"float\.tif: numbers from 300 to 300 have no known full"):
         images.read_image(tmp_path / "float.tif")
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ImageError, match=r"empty\.png: the file is empty"):
+        images.read_image(tmp_path / "empty.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ImageError, match=r"folder\.png: expected a picture, found a folder"):
+        images.read_image(tmp_path / "folder.png")
 
 
 @pytest.mark.parametrize(("shape", "bits"), [((1, 7, 9), 8), ((3, 7, 9), 8), ((1, 7, 9), 16)])
@@ -98,11 +104,11 @@ def test_replace_luminance_keeps_chroma_and_sets_luminance(generator):
 
 
 def test_pairs_and_sets(tmp_path):
-    grey, color = np.full((8, 10), 100, np.uint8), np.full((8, 10, 3), 200, np.uint8)
+    gray, color = np.full((8, 10), 100, np.uint8), np.full((8, 10, 3), 200, np.uint8)
     for stem in ("b", "a"):
-        save(tmp_path / "set" / "ir" / f"{stem}.jpg", grey)
+        save(tmp_path / "set" / "ir" / f"{stem}.jpg", gray)
         save(tmp_path / "set" / "vi" / f"{stem}.png", color)
-    save(tmp_path / "set" / "fused_mine" / "a.png", grey)
+    save(tmp_path / "set" / "fused_mine" / "a.png", gray)
     sets = pairs.find_sets(tmp_path)
     assert list(sets) == ["set"] and sets["set"].names == ["a", "b"] and len(sets["set"]) == 2
     pair = sets["set"][0]
@@ -119,15 +125,15 @@ def test_bad_folders_say_what_is_wrong(tmp_path):
         pairs.find_sets(tmp_path / "none")
     with pytest.raises(ImageError, match="no set in it"):
         pairs.find_sets(tmp_path)
-    grey = np.zeros((8, 8), np.uint8)
-    save(tmp_path / "s" / "ir" / "a.png", grey)
-    save(tmp_path / "s" / "vi" / "b.png", grey)
+    gray = np.zeros((8, 8), np.uint8)
+    save(tmp_path / "s" / "ir" / "a.png", gray)
+    save(tmp_path / "s" / "vi" / "b.png", gray)
     with pytest.raises(ImageError, match=r"(?s)a\.png: no partner a\..*b\.png: no partner b\."):
         pairs.PairFolder(tmp_path / "s")
     save(tmp_path / "s" / "vi" / "a.png", np.zeros((8, 9), np.uint8))
     with pytest.raises(ImageError, match=r"a\.png is 8 x 8 pixels and .*a\.png is 9 x 8"):
         pairs.read_pair(tmp_path / "s" / "ir" / "a.png", tmp_path / "s" / "vi" / "a.png")
-    save(tmp_path / "s" / "ir" / "a.jpg", grey)
+    save(tmp_path / "s" / "ir" / "a.jpg", gray)
     with pytest.raises(ImageError, match="share the stem"):
         pairs.match_files(tmp_path / "s" / "ir", tmp_path / "s" / "vi")
 

@@ -77,6 +77,27 @@ def check_writable(path: str | os.PathLike, *, folder: bool = False) -> None:
         raise type(error)(error.errno, f"cannot be written, {text}", str(place)) from error
 
 
+def explain(error: BaseException) -> str:
+    """Say in one sentence what an error means, and what to do about a disk or a permission.
+
+    Example:
+        >>> explain(OSError(28, "No space left on device", "out/a.png"))
+        'out/a.png: no space left on device; free some, or write to another disk, and run again'
+    """
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    place = "" if error.filename is None else f"{error.filename}: "
+    remedy = {
+        errno.ENOSPC: "free some, or write to another disk, and run again",
+        getattr(errno, "EDQUOT", None): "free some, or write to another disk, and run again",
+        errno.EACCES: "change its permissions, or choose another place",
+        errno.EPERM: "change its permissions, or choose another place",
+        errno.EROFS: "choose a place that can be written",
+    }.get(error.errno or 0)
+    text = error.strerror[0].lower() + error.strerror[1:]
+    return f"{place}{text}" + (f"; {remedy}" if remedy else "")
+
+
 def web_page_or_pointer(start: bytes) -> str | None:
     """Say whether a file that should hold data is text that a server sent in its place.
 

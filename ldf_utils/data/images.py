@@ -1,115 +1,141 @@
-"""Images: registered pairs on disk to tensors and back, luminance and chroma, clear errors.
+"""Images: pictures on disk to tensors and back, luminance and chroma, one check of values.
 
-A *set* is a folder with ``ir/`` and ``vi/`` that hold files of equal stem, and any number of
-``fused_METHOD/`` folders with results. Tensors are float32 in [0, 1], channels first.
+Tensors are float32 in [0, 1], channels first.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from ldf_utils.data.decoding import decode
 from ldf_utils.data.files import atomic_path
 from ldf_utils.data.names import IMAGE_SUFFIXES, ImageError
+from ldf_utils.data.radiometry import ValueRange, scale
+
+OVERSHOOT = 0.05
+"""A float picture may leave [0, 1] by this much (overshoot of a network or a filter)."""
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: luminance from red, green and blue
 
 
-def read_image(path: str | os.PathLike) -> torch.Tensor:
-    """Read a picture.
+def read_image(path: str | os.PathLike, value_range: ValueRange | None = None) -> torch.Tensor:
+    """Read a picture as a viewer would show it, in all its bits.
 
-    8-bit and 16-bit, grey and RGB files are read; an alpha channel is dropped (it says where a
-    picture is, not what it shows), a palette is looked up, black-and-white becomes 0 and 1.
+    The README has a table of what is read, how, and what is refused: orientation and photometric
+    interpretation are applied, the first of several pages is read (and named), transparency is
+    dropped, a palette is looked up.
 
     Args:
         path: a file in one of the formats of Pillow.
+        value_range: the counts that become black and white, as
+            `ldf_utils.data.radiometry.infrared_range` chooses it for a folder; by default the
+            full scale of the file.
 
     Returns:
-        ``(C, H, W)`` float32 in [0, 1]; C is 1 for grey files and 3 for colour.
+        ``(C, H, W)`` float32 in [0, 1]; C is 1 for gray files and 3 for color.
 
     Raises:
-        ImageError: if the file is missing, empty, damaged, no picture, or of a depth that has no
-            known full scale (32-bit and floating-point files).
+        ImageError: if the file is missing, must not be read, is empty, damaged or no picture, or
+            has no known full scale and no range is given.
+
+    Example:
+        >>> read_image("vi/01.png").shape  # doctest: +SKIP
+        torch.Size([3, 480, 640])
     """
     path = Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path}: there is no such file; check the path and its spelling")
-    try:
-        with Image.open(path) as image:
-            image.load()
-            mode = image.mode
-            if mode in ("I;16", "I;16L", "I;16B", "I;16N"):
-                array = np.asarray(image).astype(np.float32) / 65535.0
-            elif mode == "I" and image.format == "PNG":  # how older Pillow opens 16-bit PNG
-                array = np.asarray(image).astype(np.float32) / 65535.0
-            elif mode in ("1", "L", "LA", "La"):
-                array = np.asarray(image.convert("L"), dtype=np.float32) / 255.0
-            elif mode in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
-                array = np.asarray(image.convert("RGB"), dtype=np.float32) / 255.0
-            else:
-                raise ImageError(
-                    f"{path}: pixels of Pillow mode {mode!r} have no known full scale; expected "
-                    "8-bit or 16-bit, grey or RGB. Convert the file to a 16-bit PNG first"
-                )
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{path}: this is not a picture that Pillow can read ({path.stat().st_size} bytes); "
-            f"expected one of {', '.join(IMAGE_SUFFIXES)}. Fetch the file again or remove it"
-        ) from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(
-            f"{path}: the picture is damaged or cut off ({error}); fetch the file again"
-        ) from error
+    array = scale(decode(path), path, value_range)
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor[None] if tensor.ndim == 2 else tensor.permute(2, 0, 1).contiguous()
+
+
+def check_values(image: torch.Tensor, what: str = "a picture") -> torch.Tensor:
+    """Check the type and the range of a picture, and return it as floating point in [0, 1].
+
+    Args:
+        image: any shape; uint8 is divided by 255, floating point is returned as it is. It may
+            leave [0, 1] by `OVERSHOOT`.
+        what: named in the error.
+
+    Returns:
+        The picture in floating point.
+
+    Raises:
+        ImageError: for other types, numbers that are not finite, and values beyond.
+
+    Example:
+        >>> check_values(torch.tensor([0, 255], dtype=torch.uint8))
+        tensor([0., 1.])
+    """
+    if image.dtype == torch.uint8:
+        return image.float() / 255
+    if not image.is_floating_point():
+        raise ImageError(f"{what} must be uint8 or floating point in [0, 1], got {image.dtype}")
+    if image.numel():
+        low, high = (value.item() for value in torch.aminmax(image.detach()))
+        if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):  # also true for NaN
+            if not (math.isfinite(low) and math.isfinite(high)):
+                bad = int((~image.detach().isfinite()).sum())
+                raise ImageError(
+                    f"{what} must be finite, got {bad} of {image.numel()} values that are NaN or "
+                    "infinite"
+                )
+            raise ImageError(
+                f"{what} must have values in [0, 1], got {low:g} to {high:g}; divide by its full "
+                "scale, or pass uint8"
+            )
+    return image
 
 
 def write_image(image: torch.Tensor, path: str | os.PathLike, bits: int = 8) -> Path:
     """Write a picture, atomically.
 
     Args:
-        image: ``(C, H, W)`` in [0, 1], C 1 or 3; values outside are clamped.
+        image: ``(C, H, W)``, C 1 or 3; uint8, or floating point in [0, 1] (see `check_values`; an
+            overshoot is clamped).
         path: the file; its ending chooses the format.
-        bits: 8, or 16 for a grey PNG or TIFF.
+        bits: 8, or 16 for a gray PNG or TIFF.
 
     Returns:
         The path written.
 
     Raises:
-        ImageError: for another shape, depth or ending.
+        ImageError: for another shape, type, range, depth or ending.
+        OSError: if the file cannot be written.
     """
     path = Path(path)
     if image.ndim != 3 or image.shape[0] not in (1, 3):
         raise ImageError(
-            f"{path}: a picture to write has shape (1 or 3, H, W), found {tuple(image.shape)}"
+            f"{path}: a picture to write must have shape (1 or 3, H, W), got {tuple(image.shape)}"
         )
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ImageError(
             f"{path}: unknown ending {path.suffix!r}; expected one of {', '.join(IMAGE_SUFFIXES)}"
         )
-    image = image.detach().cpu().float().clamp(0, 1)
+    if bits not in (8, 16):
+        raise ImageError(f"{path}: bits must be 8 or 16, got {bits}")
+    image = check_values(image.detach().cpu(), f"{path}: a picture to write").float().clamp(0, 1)
     if bits == 16:
         if image.shape[0] != 1 or path.suffix.lower() not in (".png", ".tif", ".tiff"):
             raise ImageError(
-                f"{path}: 16 bits are written for one channel and for .png or .tif only, found "
-                f"{image.shape[0]} channels; use bits=8"
+                f"{path}: 16 bits are written for one channel and for .png or .tif only, got "
+                f"{image.shape[0]} channel(s); use bits=8"
             )
         array = (image[0] * 65535).round().numpy().astype(np.uint16)
-    elif bits == 8:
-        array = (image * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(-1).numpy()
     else:
-        raise ImageError(f"{path}: bits is 8 or 16, found {bits}")
+        array = (image * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(-1).numpy()
     with atomic_path(path) as temporary:
         Image.fromarray(array).save(temporary)
     return path
 
 
 def luminance(image: torch.Tensor) -> torch.Tensor:
-    """BT.601 luminance, 0.299 R + 0.587 G + 0.114 B.
+    """Take the BT.601 luminance, 0.299 R + 0.587 G + 0.114 B.
 
     Args:
         image: ``(..., C, H, W)`` in [0, 1], C 1 (returned as it is) or 3.
@@ -124,23 +150,25 @@ def luminance(image: torch.Tensor) -> torch.Tensor:
     if channels == 1:
         return image
     if channels != 3:
-        raise ImageError(f"expected an image of shape (..., 1 or 3, H, W), found {image.shape}")
+        raise ImageError(
+            f"expected an image of shape (..., 1 or 3, H, W), got {tuple(image.shape)}"
+        )
     red, green, blue = image.unbind(dim=-3)
     return (_LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue).unsqueeze(-3)
 
 
 def replace_luminance(visible: torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
-    """The fused luminance with the chroma (Cb, Cr) of the visible image.
+    """Give the fused luminance the chroma (Cb, Cr) of the visible image.
 
-    The network fuses luminance; colour is the visible image's, as in LDFusion
-    (arXiv:2402.16267). A colour that leaves the cube at the new luminance is clamped.
+    The network fuses luminance; color is the visible image's, as in LDFusion
+    (arXiv:2402.16267). A color that leaves the cube at the new luminance is clamped.
 
     Args:
         visible: ``(..., C, H, W)`` in [0, 1], C 1 or 3.
         fused: ``(..., 1, H, W)`` in [0, 1].
 
     Returns:
-        ``(..., C, H, W)`` in [0, 1]; for a grey visible image the fused luminance itself.
+        ``(..., C, H, W)`` in [0, 1]; for a gray visible image the fused luminance itself.
     """
     if visible.shape[-3] == 1:
         return fused.clamp(0, 1)
@@ -149,5 +177,5 @@ def replace_luminance(visible: torch.Tensor, fused: torch.Tensor) -> torch.Tenso
 
 
 def to_8bit(image: torch.Tensor) -> torch.Tensor:
-    """Grey levels 0..255 as a float tensor: clamp to [0, 1], times 255, rounded."""
+    """Return gray levels 0..255 as a float tensor: clamped to [0, 1], times 255, rounded."""
     return (image.clamp(0, 1) * 255).round()

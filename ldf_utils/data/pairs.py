@@ -6,6 +6,7 @@ A *set* is a folder with ``ir/`` and ``vi/`` that hold files of equal stem, and 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ from typing import overload
 
 import torch
 
+from ldf_utils.data import radiometry
+from ldf_utils.data.decoding import bits_of
 from ldf_utils.data.images import luminance, read_image
 from ldf_utils.data.names import ImageError, find_picture, match_files, match_folders, stem_of
+from ldf_utils.data.radiometry import ValueRange
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Pair:
         visible: ``(C, H, W)`` float32 in [0, 1], C 1 or 3.
         infrared_path: where the infrared picture was read from, or None.
         visible_path: where the visible picture was read from, or None.
+        bits: of the counts of the deeper of both files, 8 to 16.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Pair:
     visible: torch.Tensor
     infrared_path: Path | None = None
     visible_path: Path | None = None
+    bits: int = 8
 
     @property
     def luminance(self) -> torch.Tensor:
@@ -48,17 +54,37 @@ class Pair:
         return height, width
 
 
-def read_pair(infrared_path: str | os.PathLike, visible_path: str | os.PathLike) -> Pair:
+def read_pair(
+    infrared_path: str | os.PathLike,
+    visible_path: str | os.PathLike,
+    *,
+    infrared_range: str | ValueRange | None = "auto",
+    visible_range: str | ValueRange | None = "auto",
+    black_hot: bool = False,
+) -> Pair:
     """Read a registered pair.
 
-    The infrared picture is brought to one channel (colour files of thermal cameras hold the same
-    grey three times, or a palette whose luminance stands for the temperature).
+    The infrared picture is brought to one channel by its luminance. Pictures of a folder or a
+    sequence are read with one range for all: see `PairFolder`.
+
+    Args:
+        infrared_path: a picture; the depth and the range of its counts are those of its camera.
+        visible_path: a picture of the same size; its stem is the name of the pair.
+        infrared_range: as `ldf_utils.data.radiometry.infrared_range` takes or returns it; text
+            is applied to this one picture.
+        visible_range: ``auto`` as `ldf_utils.data.radiometry.visible_range`, or what it returns.
+        black_hot: whether hot is dark in the infrared picture; it is turned to white-hot then.
 
     Raises:
         ImageError: as `read_image`, and if the two sizes differ.
     """
     infrared_path, visible_path = Path(infrared_path), Path(visible_path)
-    infrared, visible = luminance(read_image(infrared_path)), read_image(visible_path)
+    if isinstance(infrared_range, str):
+        infrared_range = radiometry.infrared_range([infrared_path], infrared_range)
+    if isinstance(visible_range, str):
+        visible_range = radiometry.visible_range([visible_path])
+    infrared = luminance(read_image(infrared_path, infrared_range))
+    visible = read_image(visible_path, visible_range)
     if infrared.shape[-2:] != visible.shape[-2:]:
         (ih, iw), (vh, vw) = infrared.shape[-2:], visible.shape[-2:]
         raise ImageError(
@@ -66,18 +92,23 @@ def read_pair(infrared_path: str | os.PathLike, visible_path: str | os.PathLike)
             "be registered, so both need one size. Register the two pictures (or crop and resize "
             "one onto the other) first"
         )
-    return Pair(stem_of(visible_path), infrared, visible, infrared_path, visible_path)
+    bits = max(bits_of(infrared_path), bits_of(visible_path))
+    infrared = 1 - infrared if black_hot else infrared
+    return Pair(stem_of(visible_path), infrared, visible, infrared_path, visible_path, bits)
 
 
 class PairFolder(Sequence[Pair]):
     """The registered pairs of one set: ``folder/ir/STEM.*`` and ``folder/vi/STEM.*``.
 
-    Pairs are read when they are indexed, so that a large set costs no memory.
+    Pairs are read when they are indexed, so that a large set costs no memory. The ranges of both
+    cameras are chosen over the whole folder when the first pair is read.
 
     Args:
         folder: the folder of the set.
         on_problem: called with one sentence for each picture that is in no pair, which is left
             out; by default such a picture is an error.
+        infrared_range: as in `ldf_utils.data.radiometry.infrared_range`.
+        black_hot: as in `read_pair`.
 
     Raises:
         ImageError: as `match_files`, and if no pair is left.
@@ -86,8 +117,15 @@ class PairFolder(Sequence[Pair]):
         >>> pairs = PairFolder("data/TNO", on_problem=print)  # doctest: +SKIP
     """
 
-    def __init__(self, folder: str | os.PathLike, on_problem: Callable[[str], None] | None = None):
-        self.folder = Path(folder)
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        on_problem: Callable[[str], None] | None = None,
+        *,
+        infrared_range: str | ValueRange = "auto",
+        black_hot: bool = False,
+    ):
+        self.folder, self.infrared_range, self.black_hot = Path(folder), infrared_range, black_hot
         if not self.folder.is_dir():
             raise ImageError(f"{self.folder}: there is no such folder; expected ir/ and vi/ in it")
         infrared, visible = self.folder / "ir", self.folder / "vi"
@@ -121,7 +159,21 @@ class PairFolder(Sequence[Pair]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         _, infrared, visible = self.files[index]
-        return read_pair(infrared, visible)
+        ranges = self._ranges
+        return read_pair(
+            infrared,
+            visible,
+            infrared_range=ranges[0],
+            visible_range=ranges[1],
+            black_hot=self.black_hot,
+        )
+
+    @functools.cached_property
+    def _ranges(self) -> tuple[ValueRange | None, ValueRange | None]:
+        return (
+            radiometry.infrared_range([path for _, path, _ in self.files], self.infrared_range),
+            radiometry.visible_range([path for _, _, path in self.files]),
+        )
 
     def __repr__(self) -> str:
         return f"PairFolder({str(self.folder)!r}, {len(self)} pairs)"
@@ -144,12 +196,19 @@ class PairFolder(Sequence[Pair]):
         return find_picture(self.folder / f"fused_{method}", stem)
 
 
-def find_sets(data_dir: str | os.PathLike) -> dict[str, PairFolder]:
-    """Every set in a folder of sets.
+def find_sets(
+    data_dir: str | os.PathLike,
+    *,
+    infrared_range: str | ValueRange = "auto",
+    black_hot: bool = False,
+) -> dict[str, PairFolder]:
+    """Find every set in a folder of sets.
 
     Args:
         data_dir: a folder with one folder per set, each with ``ir/`` and ``vi/``; folders without
             these two are no sets.
+        infrared_range: of each set, as in `PairFolder`.
+        black_hot: as in `read_pair`.
 
     Returns:
         Set name to its pairs, sorted by name.
@@ -164,7 +223,7 @@ def find_sets(data_dir: str | os.PathLike) -> dict[str, PairFolder]:
             "vi/. Check LDF_DATA_DIR"
         )
     sets = {
-        folder.name: PairFolder(folder)
+        folder.name: PairFolder(folder, infrared_range=infrared_range, black_hot=black_hot)
         for folder in sorted(data_dir.iterdir())
         if (folder / "ir").is_dir() and (folder / "vi").is_dir()
     }

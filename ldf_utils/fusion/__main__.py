@@ -1,7 +1,109 @@
-"""The command line: ``python -m ldf_utils.fusion --infrared DIR --visible DIR --output DIR``."""
+"""Fuse folders of pictures from the command line.
 
+``python -m ldf_utils.fusion --infrared DIR --visible DIR --output DIR [--weights FILE]``
+
+A large folder is divided among the processes of ``torchrun``, each of which takes every n-th pair;
+the first one reports for all:
+``torchrun --standalone --nproc_per_node=4 -m ldf_utils.fusion ...``
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
 import sys
+from collections.abc import Sequence
 
-from ldf_utils.fusion.inference import main
+from ldf_utils.data.cli import run_command
+from ldf_utils.data.files import explain
+from ldf_utils.fusion.inference import TILE, fuse_folder
+from ldf_utils.networks.checkpoint import load_network
+from ldf_utils.training.distributed import join_team
 
-sys.exit(main())
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ldf_utils.fusion",
+        description="Fuse registered infrared and visible pictures. Partners are found by stem; "
+        "the color of a result is that of the visible picture.",
+        epilog="Exit code: 0 if every pair was fused, 1 if any was not (the others are written), "
+        "2 if nothing could be done or the disk is full.",
+    )
+    parser.add_argument("--infrared", required=True, metavar="DIR", help="folder, or one picture")
+    parser.add_argument("--visible", required=True, metavar="DIR", help="folder, or one picture")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="folder of the results (STEM.png)"
+    )
+    parser.add_argument(
+        "--weights",
+        default="shipped",
+        metavar="FILE",
+        help="shipped (the default), ld-lite, ldfusion, or a weights file",
+    )
+    parser.add_argument(
+        "--bits",
+        choices=("auto", "8", "16"),
+        default="auto",
+        help="auto: 16 where the visible picture is gray and one of both is deeper than 8, else 8",
+    )
+    parser.add_argument(
+        "--infrared-range",
+        default="auto",
+        metavar="RANGE",
+        help="which counts of deep infrared pictures are black and white, the same for all: auto "
+        "(stretched where they fill little of their depth; it is logged), full, or LOW:HIGH",
+    )
+    parser.add_argument(
+        "--polarity",
+        choices=("white-hot", "black-hot"),
+        default="white-hot",
+        help="how the infrared pictures show what is hot (default: white-hot)",
+    )
+    parser.add_argument(
+        "--tile",
+        type=int,
+        default=TILE,
+        metavar="PIXELS",
+        help=f"images of more than PIXELS x PIXELS are fused in tiles (default {TILE}; 0: never)",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    arguments = _arguments(argv)
+    if not sys.stderr.isatty():  # no bar there: one line per picture instead
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        team = join_team(arguments.device)
+        if team.rank > 0:  # the first process speaks for all
+            logging.disable(logging.WARNING)
+        network = load_network(arguments.weights).to(team.device)
+        report = fuse_folder(
+            network,
+            arguments.infrared,
+            arguments.visible,
+            arguments.output,
+            bits=None if arguments.bits == "auto" else int(arguments.bits),
+            tile=arguments.tile or None,
+            team=team,
+            infrared_range=arguments.infrared_range,
+            black_hot=arguments.polarity == "black-hot",
+        )
+    except (ValueError, RuntimeError, OSError) as error:  # weights, folders, device, disk
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 2
+    if team.rank > 0:
+        return 1 if report.problems else 0
+    print(f"{len(report.written)} fused into {arguments.output}")
+    if report.problems:
+        print(f"{len(report.problems)} not fused:", file=sys.stderr)
+        for problem in report.problems:
+            print(f"- {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main, "stopped from the keyboard; the pictures that are written are whole")

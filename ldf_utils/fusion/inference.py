@@ -1,42 +1,38 @@
-"""Fusing: a pair of tensors, a pair of pictures, folders of pictures.
-
-``python -m ldf_utils.fusion --infrared DIR --visible DIR --output DIR [--weights FILE]``
+"""Inference: fuse a pair of tensors, a pair of pictures, folders of pictures.
 
 A network fuses luminance; the color of a result is that of the visible picture. Wherever a network
 is expected, any ``rule(infrared, visible)`` of `ldf_utils.fusion.rules` does as well.
-
-A large folder is split over the processes of ``torchrun``, each of which takes every n-th pair; the
-first one reports for all: ``torchrun --standalone --nproc_per_node=4 -m ldf_utils.fusion ...``
 """
 
 from __future__ import annotations
 
-import argparse
+import errno
 import logging
 import math
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
-from ldf_utils.data.images import luminance, replace_luminance, write_image
+from ldf_utils.data import radiometry
+from ldf_utils.data.files import check_writable
+from ldf_utils.data.images import check_values, luminance, replace_luminance, write_image
 from ldf_utils.data.names import IMAGE_SUFFIXES, ImageError, match_folders, stem_of
 from ldf_utils.data.pairs import Pair, read_pair
+from ldf_utils.data.radiometry import ValueRange
 from ldf_utils.networks.bounded import SMALLEST_SIDE
-from ldf_utils.networks.checkpoint import load_network
-from ldf_utils.training.distributed import Team, join_team
+from ldf_utils.training.distributed import Team
 
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 TILE = 2048
 """Side in pixels of the largest image that is fused in one piece, and of the tiles of others."""
 
+_DISK_IS_FULL = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _GRID = 32  # tiles start at multiples, so that a network with strides sees one grid
 _log = logging.getLogger(__name__)
 
@@ -59,8 +55,8 @@ def fuse_tensors(
 
     Args:
         network: a network, or a rule of `ldf_utils.fusion.rules`.
-        infrared: ``(B, 1, H, W)`` in [0, 1].
-        visible: ``(B, 1 or 3, H, W)`` in [0, 1].
+        infrared: ``(B, 1, H, W)`` in [0, 1], or uint8.
+        visible: ``(B, 1 or 3, H, W)`` in [0, 1], or uint8.
         tile: side of a tile in pixels, a multiple of 64; None for none.
 
     Returns:
@@ -68,28 +64,20 @@ def fuse_tensors(
         of ``visible``.
 
     Raises:
-        ValueError: for other shapes, images smaller than 32 pixels, or another ``tile``.
-    """
-    if (
-        infrared.ndim != 4
-        or visible.ndim != 4
-        or infrared.shape[1] != 1
-        or visible.shape[1] not in (1, 3)
-        or infrared.shape[0] != visible.shape[0]
-        or infrared.shape[2:] != visible.shape[2:]
-    ):
-        raise ValueError(
-            "expected infrared (B, 1, H, W) and visible (B, 1 or 3, H, W) of one batch and size, "
-            f"found {tuple(infrared.shape)} and {tuple(visible.shape)}; a pair must be registered"
-        )
-    height, width = infrared.shape[-2:]
-    if min(height, width) < SMALLEST_SIDE:
-        raise ValueError(
-            f"the pair is {width} x {height} pixels; fusing needs at least {SMALLEST_SIDE} x "
-            f"{SMALLEST_SIDE}. Enlarge both pictures, or cut them larger"
-        )
-    _check_tile(tile)
+        ValueError: for other shapes, types and ranges, images smaller than 32 pixels, another
+            ``tile``, or a result that is not finite.
 
+    Example:
+        >>> from ldf_utils.fusion.rules import average
+        >>> fuse_tensors(average, torch.zeros(1, 1, 32, 32), torch.ones(1, 3, 32, 32)).mean()
+        tensor(0.5000)
+    """
+    _check_sizes(infrared, visible)
+    _check_tile(tile)
+    infrared = check_values(infrared, "the infrared picture")
+    visible = check_values(visible, "the visible picture")
+
+    height, width = infrared.shape[-2:]
     device = infrared.device
     if isinstance(network, nn.Module):
         device = next((p.device for p in network.parameters()), device)
@@ -107,12 +95,51 @@ def fuse_tensors(
                     type(network).__name__,
                 )
             fused = _fuse_tiles(network, infrared, gray, tile, device)
+        if not fused.isfinite().all():
+            raise ValueError(
+                f"the network's result is not finite ({int((~fused.isfinite()).sum())} of "
+                f"{fused.numel()} pixels are NaN or infinite), so nothing is written; its weights "
+                "are most likely damaged or of a training that diverged"
+            )
         return replace_luminance(visible, fused.to(visible.dtype))
+
+
+def _check_sizes(infrared: torch.Tensor, visible: torch.Tensor) -> None:
+    if (
+        infrared.ndim != 4
+        or visible.ndim != 4
+        or infrared.shape[1] != 1
+        or visible.shape[1] not in (1, 3)
+        or infrared.shape[0] != visible.shape[0]
+        or infrared.shape[2:] != visible.shape[2:]
+    ):
+        raise ValueError(
+            "expected infrared (B, 1, H, W) and visible (B, 1 or 3, H, W) of one batch and size, "
+            f"got {tuple(infrared.shape)} and {tuple(visible.shape)}; a pair must be registered"
+        )
+    height, width = infrared.shape[-2:]
+    if min(height, width) < SMALLEST_SIDE:
+        raise ValueError(
+            f"the pair is {width} x {height} pixels; fusing needs at least {SMALLEST_SIDE} x "
+            f"{SMALLEST_SIDE}. Enlarge both pictures, or cut them larger"
+        )
+
+
+def _check_weights(network: Network) -> None:
+    """Raise ValueError if a network has a weight that is not finite."""
+    tensors = network.state_dict().items() if isinstance(network, nn.Module) else ()
+    bad = [name for name, tensor in tensors if not tensor.isfinite().all()]
+    if bad:
+        raise ValueError(
+            f"{len(bad)} tensor(s) of the weights are not finite (NaN or infinite), first "
+            f"{bad[0]!r}, so nothing is written; fetch the file again, or take a checkpoint from "
+            "before the training diverged"
+        )
 
 
 def _check_tile(tile: int | None) -> None:
     if tile is not None and (tile < 2 * _GRID or tile % (2 * _GRID)):
-        raise ValueError(f"expected a tile side that is a multiple of {2 * _GRID}, found {tile}")
+        raise ValueError(f"the tile side must be a multiple of {2 * _GRID}, got {tile}")
 
 
 def _fuse_tiles(
@@ -187,27 +214,35 @@ class FolderReport:
     problems: list[str] = field(default_factory=list)
 
 
-def _deep(path: Path) -> bool:
-    """Whether a picture has 16 bits a pixel."""
-    with Image.open(path) as image:
-        return image.mode.startswith("I")
+@dataclass(frozen=True)
+class _Task:
+    """What is done to each pair of a folder, the same for all."""
 
+    network: Network
+    bits: int | None
+    tile: int | None
+    infrared_range: ValueRange | None
+    visible_range: ValueRange | None
+    black_hot: bool
 
-def _fuse_file(
-    network: Network,
-    infrared: Path,
-    visible: Path,
-    output: Path,
-    bits: int | None,
-    tile: int | None,
-) -> Path:
-    if output.exists() and any(output.samefile(source) for source in (infrared, visible)):
-        raise ImageError(f"{output}: the result would replace its own source; choose another name")
-    pair = read_pair(infrared, visible)
-    if bits is None:
-        gray = pair.visible.shape[0] == 1
-        bits = 16 if gray and (_deep(infrared) or _deep(visible)) else 8
-    return write_image(fuse_pair(network, pair, tile), output, bits=bits)
+    def read(self, infrared: Path, visible: Path) -> Pair:
+        return read_pair(
+            infrared,
+            visible,
+            infrared_range=self.infrared_range,
+            visible_range=self.visible_range,
+            black_hot=self.black_hot,
+        )
+
+    def write(self, infrared: Path, visible: Path, output: Path) -> None:
+        if output.exists() and any(output.samefile(source) for source in (infrared, visible)):
+            raise ImageError(
+                f"{output}: the result would replace its own source; choose another name"
+            )
+        pair, bits = self.read(infrared, visible), self.bits
+        if bits is None:
+            bits = 16 if pair.visible.shape[0] == 1 and pair.bits > 8 else 8
+        write_image(fuse_pair(self.network, pair, self.tile), output, bits=bits)
 
 
 def fuse_folder(
@@ -218,6 +253,8 @@ def fuse_folder(
     bits: int | None = None,
     tile: int | None = TILE,
     team: Team | None = None,
+    infrared_range: str | ValueRange = "auto",
+    black_hot: bool = False,
 ) -> FolderReport:
     """Fuse every pair of two folders, partners by stem, into ``output/STEM.png``.
 
@@ -233,7 +270,10 @@ def fuse_folder(
         bits: 8 or 16 per channel; None writes 16 where the visible picture is gray and one of the
             two has 16 bits, else 8 (color is always 8).
         tile: as in `fuse_tensors`.
-        team: the processes that share the work, of which this is one; None is this one alone.
+        team: the processes that divide the work, of which this is one; None is this one alone.
+        infrared_range: of all infrared pictures, as in
+            `ldf_utils.data.radiometry.infrared_range`.
+        black_hot: whether hot is dark in the infrared pictures; results are as of white-hot ones.
 
     Returns:
         What was written and what was not, by all processes.
@@ -241,37 +281,35 @@ def fuse_folder(
     Raises:
         ImageError: if a folder is missing or holds no picture at all, a folder is paired with a
             file, or the results are to go into a folder of sources.
-        ValueError: for another ``tile``.
+        ValueError: for another ``tile`` or range, or weights that are not finite.
+        OSError: if the results cannot be written, tried before the work, or the disk is full.
         ProcessError: if another process of the team is gone.
     """
     team = team or Team(0, 1, torch.device("cpu"))
     infrared, visible, output = Path(infrared), Path(visible), Path(output)
     _check_tile(tile)
-    for path in (infrared, visible):
-        if not path.exists():
-            raise ImageError(f"{path}: there is no such folder or picture; check the path")
-    if infrared.is_dir() != visible.is_dir():
-        raise ImageError(
-            f"{infrared} and {visible}: expected two folders or two pictures, found one of each"
-        )
-    if output.is_dir() and any(output.samefile(source) for source in (infrared, visible)):
-        raise ImageError(f"{output}: results would mix with their sources; choose another folder")
-    report = FolderReport()
-    if infrared.is_dir():
-        pairs, report.problems[:] = match_folders(infrared, visible)
-    else:
-        pairs = [(stem_of(visible), infrared, visible)]
+    _check_weights(network)
+    pairs, problems = _find_pairs(infrared, visible, output)
     single = not infrared.is_dir() and not output.is_dir()
     to_file = single and output.suffix.lower() in IMAGE_SUFFIXES
-    if team.rank > 0:
-        report.problems.clear()  # pictures without a partner: the first process names them
+    check_writable(output, folder=not to_file)
+    task = _Task(
+        *(network, bits, tile),
+        infrared_range=radiometry.infrared_range([path for _, path, _ in pairs], infrared_range),
+        visible_range=radiometry.visible_range([path for _, _, path in pairs]),
+        black_hot=black_hot,
+    )
+    # Pictures without a partner are named by the first process.
+    report = FolderReport(problems=[] if team.rank else problems)
     pairs = team.share(pairs)
     bar = tqdm(pairs, desc="fusing", unit="pair", disable=True if team.rank else None)
     for number, (stem, infrared_path, visible_path) in enumerate(bar, 1):
         target = output if to_file else output / f"{stem}.png"
         try:
-            _fuse_file(network, infrared_path, visible_path, target, bits, tile)
+            task.write(infrared_path, visible_path, target)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
+                raise
             reason = str(error) or type(error).__name__
             known = str(infrared_path) in reason or str(visible_path) in reason
             report.problems.append(reason if known else f"{visible_path}: {reason}")
@@ -286,67 +324,19 @@ def fuse_folder(
     )
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m ldf_utils.fusion",
-        description="Fuse registered infrared and visible pictures. Partners are found by stem; "
-        "the color of a result is that of the visible picture.",
-        epilog="Exit code: 0 if every pair was fused, 1 if any was not (the others are written).",
-    )
-    parser.add_argument("--infrared", required=True, metavar="DIR", help="folder, or one picture")
-    parser.add_argument("--visible", required=True, metavar="DIR", help="folder, or one picture")
-    parser.add_argument(
-        "--output", required=True, metavar="DIR", help="folder of the results (STEM.png)"
-    )
-    parser.add_argument(
-        "--weights",
-        default="shipped",
-        metavar="FILE",
-        help="shipped (the default), ld-lite, ldfusion, or a weights file",
-    )
-    parser.add_argument(
-        "--bits",
-        choices=("auto", "8", "16"),
-        default="auto",
-        help="auto: 16 where the visible picture is gray and one of the two has 16 bits, else 8",
-    )
-    parser.add_argument(
-        "--tile",
-        type=int,
-        default=TILE,
-        metavar="PIXELS",
-        help=f"images of more than PIXELS x PIXELS are fused in tiles (default {TILE}; 0: never)",
-    )
-    parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    arguments = _arguments(argv)
-    if not sys.stderr.isatty():  # no bar there: one line per picture instead
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        team = join_team(arguments.device)
-        network = load_network(arguments.weights).to(team.device)
-        report = fuse_folder(
-            network,
-            arguments.infrared,
-            arguments.visible,
-            arguments.output,
-            bits=None if arguments.bits == "auto" else int(arguments.bits),
-            tile=arguments.tile or None,
-            team=team,
+def _find_pairs(
+    infrared: Path, visible: Path, output: Path
+) -> tuple[list[tuple[str, Path, Path]], list[str]]:
+    """The pairs of two folders or of two pictures, and what is in no pair."""
+    for path in (infrared, visible):
+        if not path.exists():
+            raise ImageError(f"{path}: there is no such folder or picture; check the path")
+    if infrared.is_dir() != visible.is_dir():
+        raise ImageError(
+            f"{infrared} and {visible}: expected two folders or two pictures, found one of each"
         )
-    except (ValueError, RuntimeError) as error:  # weights, folders, device
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if team.rank > 0:
-        return 1 if report.problems else 0
-    print(f"{len(report.written)} fused into {arguments.output}")
-    if report.problems:
-        print(f"{len(report.problems)} not fused:", file=sys.stderr)
-        for problem in report.problems:
-            print(f"- {problem}", file=sys.stderr)
-        return 1
-    return 0
+    if output.is_dir() and any(output.samefile(source) for source in (infrared, visible)):
+        raise ImageError(f"{output}: results would mix with their sources; choose another folder")
+    if infrared.is_dir():
+        return match_folders(infrared, visible)
+    return [(stem_of(visible), infrared, visible)], []

@@ -1,4 +1,4 @@
-"""Baselines: fusion rules without training, to compare a network with.
+"""Rules: classical fusion without training, to compare a network with.
 
 Every rule is ``rule(infrared, visible) -> fused`` on luminance ``(B, 1, H, W)`` in [0, 1], batched,
 on any device, differentiable almost everywhere. `RULES` lists them by name.
@@ -6,6 +6,7 @@ on any device, differentiable almost everywhere. `RULES` lists them by name.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ Rule = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def average(infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """The mean of both sources: nothing is lost entirely, everything loses half its contrast.
+    """Take the mean of both sources: nothing is lost entirely, everything loses half its contrast.
 
     Args:
         infrared: ``(B, 1, H, W)`` in [0, 1].
@@ -30,13 +31,17 @@ def average(infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
 
     Raises:
         ValueError: for other shapes.
+
+    Example:
+        >>> average(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)).item()
+        0.5
     """
     check_pair(infrared, visible, smallest=1)
     return (infrared + visible) / 2
 
 
 def maximum(infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """The brighter source at every pixel: hot and lit things stay, dark detail is lost.
+    """Take the brighter source at every pixel: hot and lit things stay, dark detail is lost.
 
     Args, result and errors as `average`.
     """
@@ -49,7 +54,8 @@ def _blur(image: torch.Tensor, taps: Sequence[float]) -> torch.Tensor:
     radius, total = len(taps) // 2, math.fsum(taps)
     for dim, pad in ((-2, (0, 0, radius, radius)), (-1, (radius, radius, 0, 0))):
         size, wide = image.shape[dim], F.pad(image, pad, mode="reflect")
-        image = sum(wide.narrow(dim, k, size) * (tap / total) for k, tap in enumerate(taps))
+        parts = [wide.narrow(dim, k, size) * (tap / total) for k, tap in enumerate(taps)]
+        image = functools.reduce(torch.add, parts)
     return image
 
 
@@ -66,7 +72,7 @@ def _expand(image: torch.Tensor, size: torch.Size) -> torch.Tensor:
 def laplacian_pyramid(
     infrared: torch.Tensor, visible: torch.Tensor, levels: int = 4
 ) -> torch.Tensor:
-    """Laplacian pyramid fusion: per band the coefficient of larger magnitude, the mean base.
+    """Fuse Laplacian pyramids: per band the coefficient of larger magnitude, the mean base.
 
     Burt and Adelson, "The Laplacian pyramid as a compact image code" (1983),
     DOI 10.1109/TCOM.1983.1095851. Coefficients of equal magnitude are averaged, so the rule is
@@ -85,7 +91,7 @@ def laplacian_pyramid(
     """
     check_pair(infrared, visible, smallest=3)
     if levels < 1:
-        raise ValueError(f"expected at least 1 level, found {levels}")
+        raise ValueError(f"levels must be >= 1, got {levels}")
     gaussian = [torch.cat([infrared, visible])]
     while len(gaussian) <= levels and min(gaussian[-1].shape[-2:]) > 4:
         gaussian.append(_blur(gaussian[-1], _BINOMIAL)[..., ::2, ::2])
@@ -119,7 +125,7 @@ def _window_sum(image: torch.Tensor, radius: int) -> torch.Tensor:
 def guided_smooth(
     image: torch.Tensor, guide: torch.Tensor, radius: int, epsilon: float
 ) -> torch.Tensor:
-    """The guided filter: ``image`` smoothed, with the edges of ``guide``.
+    """Smooth ``image`` by the guided filter, with the edges of ``guide``.
 
     In every window the result is a line ``a guide + b`` fitted to ``image``; ``epsilon`` punishes
     a steep one. K. He, J. Sun, X. Tang, "Guided image filtering" (2013),
@@ -143,7 +149,7 @@ def guided_smooth(
 
 
 def guided_filter(infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """Guided-filter fusion: two scales, saliency weights that follow the edges of their source.
+    """Fuse by guided filters: two scales, saliency weights that follow the edges of their source.
 
     S. Li, X. Kang, J. Hu, "Image fusion with guided filtering" (2013),
     DOI 10.1109/TIP.2013.2244222, with its constants: base by a 31 x 31 mean; saliency

@@ -14,7 +14,8 @@ from torch import nn
 
 from ldf_utils.data.images import ImageError, luminance, read_image, write_image
 from ldf_utils.data.pairs import Pair
-from ldf_utils.fusion.inference import _fuse_tiles, fuse_folder, fuse_pair, fuse_tensors, main
+from ldf_utils.fusion.__main__ import main
+from ldf_utils.fusion.inference import _fuse_tiles, fuse_folder, fuse_pair, fuse_tensors
 from ldf_utils.fusion.rules import RULES, average
 from ldf_utils.networks.bounded import BoundedFusionNetwork
 from ldf_utils.networks.checkpoint import save_network
@@ -267,7 +268,7 @@ def test_16_bits_stay_16_bits_in_gray(tmp_path, deep):
     write_image(_ramp(0.2, 0.3), tmp_path / "ir" / "x.png", bits=8 if deep == "vi" else 16)
     write_image(_ramp(0.3, 0.9), tmp_path / "vi" / "x.tif", bits=8 if deep == "ir" else 16)
     sources = read_image(tmp_path / "ir" / "x.png"), read_image(tmp_path / "vi" / "x.tif")
-    assert not _fuse(tmp_path).problems
+    assert not _fuse(tmp_path, infrared_range="full").problems
     result = tmp_path / "out" / "x.png"
     with Image.open(result) as image:
         assert np.asarray(image).dtype == np.uint16
@@ -319,7 +320,7 @@ def test_single_pictures(folders):
 # --- the command line ---------------------------------------------------------------------------
 
 
-def test_processes_share_a_folder_and_the_first_reports_for_all(folders, monkeypatch):
+def test_processes_divide_a_folder_and_the_first_reports_for_all(folders, monkeypatch):
     """Two processes, one after the other, whose exchange is played by a list."""
     (folders / "ir" / "alone.png").write_bytes((folders / "ir" / "a.png").read_bytes())
     found = []
@@ -365,12 +366,12 @@ def test_command_reports_and_fails(folders, capsys):
 
 
 def test_command_explains_what_it_cannot_start(folders, capsys):
-    assert main(_command(folders)) == 1
+    assert main(_command(folders)) == 2
     assert "net.pt: there is no such weights file" in capsys.readouterr().err
     save_network(_network(), folders / "net.pt")
-    assert main([*_command(folders), "--infrared", str(folders / "no")]) == 1
+    assert main([*_command(folders), "--infrared", str(folders / "no")]) == 2
     assert "no: there is no such folder or picture" in capsys.readouterr().err
-    assert main(_command(folders, "--tile", "100")) == 1
+    assert main(_command(folders, "--tile", "100")) == 2
     assert "multiple of 64" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
         main(["--infrared", "x"])
