@@ -79,6 +79,7 @@ def test_registry_is_small_and_names_every_set():
         "ldfusion-weights",
         "ldfusion-examples",
         "ld-lite",
+        "m3svd",
     }
 
 
@@ -128,6 +129,22 @@ def test_registry_agrees_with_files_at_hand(shared_dir, name, folder):
             checked += 1
     if not checked:
         pytest.skip(f"no file of {name} in {shared_dir}")
+
+
+def test_the_clips_of_m3svd_are_pairs_and_those_at_hand_are_the_right_ones(shared_dir):
+    clips = {file.target: file for file in load_registry()["m3svd"].files if "clips" in file.target}
+    names = {
+        place: {Path(target).name for target in clips if f"clips/{place}/" in target}
+        for place in ("ir", "vi")
+    }
+    assert names["ir"] == names["vi"]
+    assert len(names["ir"]) == 30
+    found = sorted((shared_dir / "video" / "M3SVD").rglob("*.mp4"))
+    if not found:
+        pytest.skip(f"no clip in {shared_dir}/video/M3SVD")
+    for path in found:
+        file = clips[f"m3svd/clips/{path.parent.name}/{path.name}"]
+        assert hashes.difference(path, file.bytes, file.hash) is None
 
 
 def test_a_real_set_is_laid_out_from_a_copy_at_hand(shared_dir, tmp_path, monkeypatch):

@@ -172,6 +172,28 @@ def test_a_damaged_copy_is_named_and_replaced(hub, capsys):
     assert cached(COMMIT) == CONTENT
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the client makes no links on Windows")
+def test_a_damaged_copy_of_the_client_goes_with_its_blob(hub):
+    """The client keeps the content in blobs/ and a link to it in snapshots/."""
+    local = huggingface_hub.hf_hub_download(
+        "some/clip",
+        "model.safetensors",
+        revision=COMMIT,
+        cache_dir=constants.HF_HUB_CACHE,
+        endpoint=hub.url,
+    )
+    assert Path(local).is_symlink()
+    assert run(hub, "verify", "clip") == 0
+    blob = Path(local).resolve()
+    blob.write_bytes(b"damaged")
+    assert run(hub, "get", "clip") == 0
+    assert Path(local).read_bytes() == CONTENT
+    assert not blob.exists()
+    assert huggingface_hub.scan_cache_dir(constants.HF_HUB_CACHE).repos
+    assert run(hub, "remove", "clip") == 0
+    assert cached(COMMIT) is None
+
+
 def test_another_pin_is_left_alone_and_named(hub, capsys):
     reference = Path(constants.HF_HUB_CACHE) / "models--some--clip" / "refs" / "main"
     reference.parent.mkdir(parents=True)
