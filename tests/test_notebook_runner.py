@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import nbformat
@@ -16,8 +15,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ldf_utils.notebook.run_record import read_metrics, update_metrics
-from tools import cells, notebooks, runner
-from tools.notebook_files import ROOT, NotebookError, code_cells, heading_above, read_notebook
+from tools import notebooks, runner
+from tools.notebook_files import NotebookError, code_cells, heading_above, read_notebook
 from tools.progress import Progress, tree_memory
 from tools.runner import run_notebook
 
@@ -344,77 +343,6 @@ def test_the_place_of_a_cell_is_the_nearest_heading():
     )
     assert heading_above(notebook, first) == "a = 1"
     assert heading_above(notebook, second) == "Two"
-
-
-# ------------------------------------------------------------------ generated cells
-
-
-def test_generated_cells_are_written_once_and_checked(tmp_path, capsys):
-    write(tmp_path, "00_a", "1")
-    arguments = ["--notebooks", str(tmp_path)]
-    assert cells.main([*arguments, "--check"]) == 1
-    assert "0 cells tagged 'badges'" in capsys.readouterr().err
-    assert cells.main(arguments) == 0
-    assert cells.main([*arguments, "--check"]) == 0
-    notebook = read_notebook(tmp_path / "00_a.ipynb")
-    tags = [cell.metadata.get("tags", [""])[0] for cell in notebook.cells]
-    assert tags[:4] == ["", "badges", "setup", "parameters"]
-    unchanged = (tmp_path / "00_a.ipynb").read_bytes()
-    assert cells.main(arguments) == 0
-    assert (tmp_path / "00_a.ipynb").read_bytes() == unchanged
-
-
-def test_a_changed_address_is_found_and_corrected(tmp_path, monkeypatch, capsys):
-    write(tmp_path, "00_a", "1")
-    arguments = ["--notebooks", str(tmp_path)]
-    cells.main(arguments)
-    monkeypatch.setattr(cells, "repository", lambda: "https://github.com/someone/fork")
-    assert cells.main([*arguments, "--check"]) == 1
-    assert capsys.readouterr().err.count("out of date") == 2
-    cells.main(arguments)
-    text = (tmp_path / "00_a.ipynb").read_text()
-    assert "someone/fork" in text and "language-driven-fusion" not in text
-    assert cells.main([*arguments, "--check"]) == 0
-
-
-def test_the_set_up_cell_knows_every_requirement():
-    """A new requirement is either installed on Colab, or the set-up cell installs it."""
-    on_colab = {
-        *("torch", "torchvision", "numpy", "pillow", "matplotlib", "ipywidgets", "tqdm", "scipy"),
-        *("huggingface_hub", "safetensors", "requests", "filelock", "pandas", "jinja2"),
-    }
-    with open(ROOT / "pyproject.toml", "rb") as file:
-        required = tomllib.load(file)["project"]["dependencies"]
-    names = {re.match(r"[\w-]+", line)[0] for line in required}
-    assert names == on_colab | set(cells.COLAB_LACKS.values())
-
-
-def test_the_set_up_cell_does_nothing_here(monkeypatch):
-    def forbidden(*_, **__):
-        raise AssertionError("the set-up cell started a process outside of Colab")
-
-    monkeypatch.setattr(subprocess, "run", forbidden)
-    exec(cells.setup_source(), {})
-
-
-def test_the_set_up_cell_installs_only_what_colab_lacks(monkeypatch, tmp_path):
-    import importlib.util
-    import types
-
-    calls = []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
-    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "pooch" else found(name)
-    )
-    exec(cells.setup_source(), {})
-    package, lacking = calls
-    assert package[-2:] == ["--no-deps", f"git+{cells.repository()}"]
-    assert lacking[-1] == "pooch" and not {"torch", "numpy"} & set(lacking)
-    assert re.fullmatch(r"torch==\S+\nnumpy==\S+\n", (tmp_path / "keep.txt").read_text())
-    assert "keep.txt" in lacking, "what is there stays at its version"
 
 
 def test_metrics_file_is_json(tmp_path):
