@@ -43,6 +43,7 @@ from experiments.embedded_clip import dataset
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import ClipSpace
 from ldf_utils.data.blur import gaussian_blur
+from ldf_utils.data.cli import ignore_interrupts, run_command
 from ldf_utils.data.files import write_json, write_rows, write_text
 from ldf_utils.data.images import luminance
 from ldf_utils.data.pairs import Pair, find_sets
@@ -624,6 +625,11 @@ def run_study(
     )
 
 
+def _start_worker() -> None:
+    ignore_interrupts()
+    torch.set_num_threads(1)
+
+
 def _outcomes(settings: Settings, waiting: Sequence[tuple[Arm, int, Path]], jobs: int):
     """Each job with a function that gives its row or raises, as they get done."""
     if jobs == 1 or len(waiting) < 2:
@@ -631,7 +637,7 @@ def _outcomes(settings: Settings, waiting: Sequence[tuple[Arm, int, Path]], jobs
             yield job, functools.partial(_job, settings, *job)
         return
     with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        jobs, mp_context=get_context("spawn"), initializer=_start_worker
     ) as pool:
         futures = {pool.submit(_job, settings, *job): job for job in waiting}
         try:
@@ -1085,4 +1091,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_command(main)
