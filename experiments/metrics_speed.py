@@ -15,7 +15,6 @@ import piq
 import torch
 import torch.nn.functional as F
 
-from ldf_utils.data.cli import run_command
 from ldf_utils.metrics import METRICS, USUAL, measure
 
 HEIGHT, WIDTH = 576, 768
@@ -222,4 +221,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    sys.exit(main())

@@ -25,12 +25,12 @@ import torch
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
+from experiments.ablation.measures import Sample
+from experiments.ablation.run import real_samples, scene_samples, weights_digest
 from experiments.embedded_clip import adversarial
-from experiments.language_study import Sample, real_samples, scene_samples, weights_digest
 from ldf_utils.clip.attributes import attribute_scores
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import ClipSpace
-from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import atomic_path, write_json
 from ldf_utils.data.pairs import find_sets
 from ldf_utils.fusion import rules
@@ -269,4 +269,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    raise SystemExit(main())

@@ -17,7 +17,6 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from ldf_utils.data.cli import run_command
 from tools.notebook_files import (
     NOTEBOOKS,
     ROOT,
@@ -163,4 +162,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    raise SystemExit(main())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, cast
 
 import open_clip
 import torch
@@ -85,7 +85,7 @@ class ClipSpace(nn.Module):
         words: frozenset[str] | None = None,
     ):
         super().__init__()
-        self.model: Any = model.float().requires_grad_(False)
+        self.model = cast(Any, model.float().requires_grad_(False))
         self.tokenize, self.name, self.stands_in, self.words = tokenize, name, stands_in, words
         settings: Any = open_clip.get_model_preprocess_cfg(model)
         size = settings["size"]

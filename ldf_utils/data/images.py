@@ -18,8 +18,8 @@ from ldf_utils.data.files import atomic_path
 from ldf_utils.data.names import IMAGE_SUFFIXES, ImageError
 from ldf_utils.data.radiometry import ValueRange, scale
 
-OVERSHOOT = 0.05
-"""A float picture may leave [0, 1] by this much (overshoot of a network or a filter)."""
+OVERSHOOT = 0.5
+"""A float picture may leave [0, 1] by this much: overshoot of a filter, or noise that was added."""
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: luminance from red, green and blue
 

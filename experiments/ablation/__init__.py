@@ -1,0 +1,1 @@
+"""Does language matter? Equal trainings that differ in their terms or in their words."""

@@ -1,0 +1,355 @@
+"""Does language matter? Equal trainings that differ in their words or terms, and what came of them.
+
+A single training proves little: another seed gives another network. So each *variant* (a choice of
+terms, or of the sentence for the fused picture) is trained with the same number of steps from the
+same seeds, and two variants are compared seed by seed: same first weights, crops and noise. What a
+sentence should change is declared beforehand, as a measure and a sign
+(`ldf_utils.evaluation.ablation.HYPOTHESES`), and the verdict follows from the numbers: moved, did
+not move, or moved the other way, where *moved* means that the mean difference is larger than twice
+its standard deviation over the seeds.
+
+The trainings run on generated scenes alone. The results are measured on held-out scenes, whose true
+fusion is known, and, where a folder of real pairs is named, on those as well.
+
+    python -m experiments.ablation --output runs/ablation   # resumes
+    python -m experiments.ablation --data DIR --only filter noisy --seeds 0
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+import ldf_utils
+from experiments.ablation.measures import Sample, measure_network
+from experiments.ablation.variants import _OFF, VARIANTS, Variant
+from ldf_utils.clip.loading import load_clip
+from ldf_utils.clip.model import ClipSpace
+from ldf_utils.data.files import write_json
+from ldf_utils.data.images import luminance
+from ldf_utils.data.pairs import Pair, find_sets
+from ldf_utils.data.scenes import render
+from ldf_utils.evaluation.ablation import BASE, Study
+from ldf_utils.losses import direction
+from ldf_utils.training.config import TrainConfig
+from ldf_utils.training.trainer import fit
+
+OWN = ("measures.py", "run.py", "variants.py")
+"""The files of `experiments.ablation` that train and measure."""
+
+GENERATOR = ("__init__.py", "dataset.py", "degradations.py")
+"""The files of `experiments.embedded_clip` that draw the held-out scenes."""
+
+
+# --- what is trained and measured on
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides the results, but for the code and the weights of CLIP.
+
+    Attributes:
+        config: what all variants share.
+        scenes: generated scenes to train on.
+        held_out: generated scenes to measure on.
+        size: their height and width.
+        seed: of the worlds; those to measure on come from the next seed.
+        data: folder of real sets to measure on as well, or None.
+        pairs_per_set: real pairs of each set, evenly spread over it.
+        side: longest side of the part of a real pair that is used, cut from its middle.
+    """
+
+    config: TrainConfig = BASE
+    scenes: int = 120
+    held_out: int = 24
+    size: tuple[int, int] = (192, 256)
+    seed: int = 700
+    data: str | None = None
+    pairs_per_set: int = 4
+    side: int = 256
+
+    def __post_init__(self):
+        for name in ("scenes", "held_out", "pairs_per_set"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """Pairs to train on and samples to measure on, and one number for all their pixels."""
+
+    pairs: tuple[Pair, ...]
+    samples: Mapping[str, tuple[Sample, ...]]
+    digest: str
+
+
+def scene_samples(count: int, size: tuple[int, int], seed: int) -> list[Sample]:
+    """Generated scenes as samples; arguments as of `ldf_utils.data.scenes.render`."""
+    samples = []
+    for index in range(count):  # one by one, so that the noise does not depend on the count
+        scene = render(1, size, seed, start=index)
+        samples.append(
+            Sample(
+                f"{index:05d}",
+                scene.infrared[0],
+                luminance(scene.visible)[0],
+                scene.salient[0],
+                scene.oracle[0],
+                tuple(scene.boxes[0]),
+            )
+        )
+    return samples
+
+
+def _middle(pair: Pair, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The middle of a pair at its own pixels, sides even and at most ``side``."""
+    height, width = (min(length - length % 2, side) for length in pair.size)
+    top, left = (pair.size[0] - height) // 2, (pair.size[1] - width) // 2
+    return tuple(
+        image[:, top : top + height, left : left + width].contiguous()
+        for image in (pair.infrared, pair.luminance)
+    )
+
+
+def real_samples(data: str, pairs_per_set: int, side: int) -> list[Sample]:
+    """Parts of real pairs, evenly spread over each set.
+
+    Args:
+        data: folder of sets, as in `ldf_utils.data.pairs.find_sets`.
+        pairs_per_set: how many of each, at most.
+        side: longest side of a part.
+
+    Raises:
+        ImageError: as `find_sets`, or if a picture cannot be read.
+    """
+    samples = []
+    for name, pairs in find_sets(data).items():
+        count = min(pairs_per_set, len(pairs))
+        for place in torch.linspace(0, len(pairs) - 1, count).round().long().tolist():
+            infrared, visible = _middle(pairs[place], side)
+            edge = infrared.flatten().quantile(0.97)
+            warm = (infrared > edge).float()
+            samples.append(Sample(f"{name}/{pairs.names[place]}", infrared, visible, warm))
+    return samples
+
+
+@functools.lru_cache(maxsize=1)
+def prepare(settings: Settings) -> StudyData:
+    """Render the scenes and read the real pairs.
+
+    Raises:
+        ImageError: as `real_samples`.
+    """
+    training_samples = scene_samples(settings.scenes, settings.size, settings.seed)
+    samples = {"scenes": tuple(scene_samples(settings.held_out, settings.size, settings.seed + 1))}
+    if settings.data:
+        samples["pairs"] = tuple(real_samples(settings.data, settings.pairs_per_set, settings.side))
+    digest = hashlib.sha256()
+    for sample in (*training_samples, *(s for group in samples.values() for s in group)):
+        for image in (sample.infrared, sample.visible, sample.warm, sample.oracle):
+            if image is not None:
+                digest.update(image.contiguous().numpy().tobytes())
+        digest.update(repr(sample.boxes).encode())
+    pairs = tuple(Pair(s.name, s.infrared, s.visible) for s in training_samples)
+    return StudyData(pairs, samples, digest.hexdigest())
+
+
+def weights_digest(module: nn.Module) -> str:
+    """A fingerprint of all numbers of a model."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def code_files() -> list[Path]:
+    """List the code that a result depends on."""
+    package, experiments = Path(ldf_utils.__file__).parent, Path(__file__).parent.parent
+    rooms = (room for room in package.iterdir() if room.name not in {"evaluation", "notebook"})
+    files = [package / "__init__.py", *(path for room in rooms for path in room.rglob("*.py"))]
+    files += [package / "evaluation" / name for name in ("__init__.py", "ablation.py")]
+    files += [experiments / "embedded_clip" / name for name in GENERATOR]
+    return sorted(files + [experiments / "ablation" / name for name in OWN])
+
+
+@functools.cache
+def _code_digest() -> str:
+    """A fingerprint of the code that trains and measures: when it changes, old results are void."""
+    digest = hashlib.sha256()
+    for path in code_files():
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+# --- one run, and all of them
+
+
+def run_key(settings: Settings, variant: Variant, seed: int, clip_digest: str) -> str:
+    """The name under which a run is kept: other settings, pixels, weights or code, another name."""
+    config = replace(settings.config, seed=seed, **variant.changes)
+    parts = (config.to_dict(), prepare(settings).digest, clip_digest, _code_digest())
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+@functools.lru_cache(maxsize=1)
+def _load_clip(name: str) -> ClipSpace:
+    return load_clip(name)
+
+
+def run_variant(settings: Settings, variant: Variant, seed: int) -> dict[str, Any]:
+    """One training and what came of it.
+
+    Args:
+        settings: what is trained and measured on.
+        variant: what is special about this training.
+        seed: of the first weights and of all that is drawn.
+
+    Returns:
+        ``variant``, ``seed``, ``seconds_per_step`` (of all cores together, so that it does not grow
+        when other programs run), ``last`` (the last row of the history) and ``measures``: for each
+        place (scenes, pairs) measure to mean.
+
+    Raises:
+        ValueError, ldf_utils.training.TrainingError: as `ldf_utils.training.fit`.
+    """
+    study_data = prepare(settings)
+    config = replace(settings.config, seed=seed, **variant.changes)
+    clip, begin = _load_clip(config.clip), time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        result = fit(config, study_data.pairs, clip, folder=folder, progress=False)
+    seconds = time.process_time() - begin
+    return {
+        "variant": variant.name,
+        "seed": seed,
+        "seconds_per_step": seconds / config.steps,
+        "last": result.history[-1],
+        "measures": {
+            place: measure_network(result.network, samples)
+            for place, samples in study_data.samples.items()
+        },
+    }
+
+
+def _job(settings: Settings, variant: Variant, seed: int, path: Path) -> dict[str, Any]:
+    row = run_variant(settings, variant, seed)
+    write_json(path, row)
+    return row
+
+
+def run_study(
+    settings: Settings,
+    output: Path,
+    variants: Sequence[Variant] = VARIANTS,
+    seeds: Sequence[int] = (0, 1, 2),
+    jobs: int = 1,
+    progress: bool = True,
+) -> Study:
+    """Train and measure all variants with all seeds; what was done before is read.
+
+    Args:
+        settings: what is trained and measured on.
+        output: a finished run is kept in ``output/runs``, under its `run_key`.
+        variants: the kinds of training.
+        seeds: every variant is trained with each.
+        jobs: trainings at the same time, each in a process with one thread; 1 trains in this
+            process, with the threads that it has.
+        progress: show a bar.
+
+    Returns:
+        The results.
+
+    Raises:
+        ValueError: for no variant, no seed or a seed twice, ``jobs`` under 1, or a word that CLIP
+            does not know.
+        RuntimeError: if a training failed; those that were done are kept.
+    """
+    if not variants or not seeds or len(set(seeds)) < len(seeds) or jobs < 1:
+        raise ValueError(
+            f"there must be at least one variant, seeds that differ and jobs >= 1, got "
+            f"{len(variants)} variants, seeds {list(seeds)} and jobs={jobs}"
+        )
+    clip = _load_clip(settings.config.clip)
+    for variant in variants:  # an unknown word is found before the first training
+        direction.text_directions(clip, replace(settings.config, **variant.changes).prompts)
+    clip_digest = weights_digest(clip)
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    waiting = []
+    for seed in seeds:
+        for variant in variants:
+            path = output / "runs" / f"{run_key(settings, variant, seed, clip_digest)}.json"
+            if path.is_file():
+                rows[variant.name, seed] = json.loads(path.read_text(encoding="utf-8"))
+            else:
+                waiting.append((variant, seed, path))
+    bar = tqdm(total=len(rows) + len(waiting), initial=len(rows), desc="training",
+               disable=not progress)  # fmt: skip
+    failed = []
+    with bar:
+        for (variant, seed, _), outcome in _outcomes(settings, waiting, jobs):
+            bar.update()
+            try:
+                rows[variant.name, seed] = outcome()
+            except (ValueError, RuntimeError, OSError) as error:
+                failed.append(f"{variant.name}, seed {seed}: {error}")
+    if failed:
+        raise RuntimeError(
+            f"{len(failed)} of {len(waiting)} trainings failed; the others are kept in "
+            f"{output / 'runs'} and are not made again:\n  " + "\n  ".join(failed)
+        )
+    study_data = prepare(settings)
+    return Study(
+        settings=_plain(settings),
+        clip={"name": clip.name, "weights_sha256": clip_digest},
+        samples={place: len(samples) for place, samples in study_data.samples.items()},
+        variants={variant.name: _plain_variant(settings, variant) for variant in variants},
+        runs=[rows[variant.name, seed] for variant in variants for seed in seeds],
+    )
+
+
+def _outcomes(settings: Settings, waiting: Sequence[tuple[Variant, int, Path]], jobs: int):
+    """Each job with a function that gives its row or raises, as they get done."""
+    if jobs == 1 or len(waiting) < 2:
+        for job in waiting:
+            yield job, functools.partial(_job, settings, *job)
+        return
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        futures = {pool.submit(_job, settings, *job): job for job in waiting}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    plain = asdict(settings)
+    plain["size"] = list(settings.size)
+    plain["data"] = sorted(find_sets(settings.data)) if settings.data else None  # names, no path
+    return plain
+
+
+def _plain_variant(settings: Settings, variant: Variant) -> dict[str, Any]:
+    prompts = replace(settings.config, **variant.changes).prompts
+    language = not all(variant.changes.get(name) == 0 for name in _OFF)
+    return {
+        "label": variant.label,
+        "sentence": prompts.fused if language else None,
+        "changes": dict(variant.changes),
+    }
