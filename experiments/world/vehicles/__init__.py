@@ -1,0 +1,1 @@
+"""Vehicles: cars, vans, trucks, buses and cycles, as meshes for both cameras."""
