@@ -104,8 +104,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = [name for name in getattr(arguments, "names", []) if name not in registry]
     if unknown:
         return _wrong_call(f"{', '.join(unknown)}: no such set; there are {', '.join(registry)}")
-    code: int = arguments.action(arguments, registry)
+    try:
+        code: int = arguments.action(arguments, registry)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _report(error)
     return code
+
+
+def _report(error: Exception) -> int:
+    """Print one sentence about what went wrong; return the exit code."""
+    if isinstance(error, OSError):
+        what = f"{os.fspath(error.filename)}: " if error.filename else ""
+        print(
+            f"error: {what}{(error.strerror or str(error)).lower()}; check the file or folder and "
+            "its permissions, or choose another folder with --to",
+            file=sys.stderr,
+        )
+    else:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+    return 1
 
 
 def _wrong_call(text: str) -> int:
@@ -216,22 +235,12 @@ def _each(datasets: Iterable[DataSet], action: Callable[[DataSet], str]) -> int:
     for dataset in datasets:
         try:
             text = action(dataset)
-        except (SetError, DownloadError) as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            code = 1
         except BrokenPipeError:
             raise
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            print(
-                f"error: {dataset.name}: {os.fspath(error.filename or '')}: {reason}; check the "
-                "file or folder and its permissions, or choose another folder with --to",
-                file=sys.stderr,
-                flush=True,
-            )
-            code = 1
+        except (SetError, DownloadError, OSError) as error:
+            code = _report(error)
         else:
-            print(text, flush=True)  # a closed pipe is no error of the set
+            print(text, flush=True)
     return code
 
 

@@ -163,9 +163,11 @@ def load_registry(path: str | os.PathLike | None = None) -> dict[str, DataSet]:
 
 def _read_text(path: Path) -> str:
     try:
+        if not path.exists():
+            raise RegistryError(f"{path}: there is no such file")
+        if not path.is_file():
+            raise RegistryError(f"{path}: expected a file, found a folder or a device")
         return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise RegistryError(f"{path}: there is no such file") from error
     except UnicodeDecodeError as error:
         raise RegistryError(f"{path}: not a text file in UTF-8 ({error})") from error
     except OSError as error:
@@ -185,6 +187,8 @@ def _read_set(path: Path, name: str, entry: Mapping[str, Any], base: str) -> Dat
     if kind == "manual":
         for part in entry["parts"]:
             _check_part(where, part)
+        if not entry["parts"]:
+            raise RegistryError(f"{where}: parts must not be empty")
     elif kind == "files":
         folder = entry.get("folder", name)
         _check_place(where, folder)

@@ -197,10 +197,13 @@ class Hand:
             [command, "hand", "--registry", str(self.registry), "--to", str(self.to), *rest]
         )
 
+    def list(self) -> int:
+        return main(["list", "--registry", str(self.registry), "--to", str(self.to)])
+
     def get(self, source: Path | None = None) -> int:
         return self.run("get", "--from", str(source or self.zip))
 
-    def written(self) -> list[str]:
+    def written(self):
         return sorted(
             path.relative_to(self.home).as_posix()
             for path in self.home.rglob("*")
@@ -279,7 +282,8 @@ def test_a_manifest_that_is_damaged_does_not_verify(hand, text, words, capsys):
     assert hand.get() == 0
     assert hand.run("verify") == 0
     hand.manifest.write_bytes(text.encode("latin-1"))
-    capsys.readouterr()
+    assert hand.list() == 0
+    assert "0 of 1 parts" in capsys.readouterr().out
     assert hand.run("verify") == 1
     assert words in capsys.readouterr().err
     assert hand.get() == 0
@@ -531,7 +535,7 @@ TABLE = "path,bytes,hash\na.png,1,sha256:" + "0" * 64 + "\n"
 @pytest.mark.parametrize(
     ("registry", "table", "words"),
     [
-        (None, TABLE, "cannot be read"),  # a folder
+        (None, TABLE, "expected a file, found a folder"),
         (b"\xff\xfe\x00", TABLE, "not a text file in UTF-8"),
         (b"[sets", TABLE, "not a TOML file"),
         (b"", TABLE, "no set in it"),
@@ -565,3 +569,52 @@ def test_a_registry_saved_by_notepad_is_read(tmp_path):
     (tmp_path / "sets.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
     (tmp_path / "one.csv").write_bytes(b"\xef\xbb\xbf" + TABLE.encode())
     assert list(load_registry(tmp_path / "sets.toml")) == ["one"]
+
+
+# --- calls that are wrong ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "words"),
+    [
+        pytest.param("list --to {long}", 1, "file name too long", marks=posix),
+        pytest.param("info hand --to {long}", 1, "file name too long", marks=posix),
+        pytest.param("verify hand --to {long}", 1, "file name too long", marks=posix),
+        pytest.param("get hand --from {zip} --to {long}", 1, "file name too long", marks=posix),
+        ("get hand --from {zip} --to {zip}", 1, "expected a folder, found a file"),
+        ("get hand --from {zip} --to {zip}/deep", 1, "expected a folder, found a file"),
+        ("get hand --from {folder}/none.zip", 1, "there is no such file or folder"),
+        ("get hand --from {empty}", 1, "neither a zip nor a tar archive (0 bytes)"),
+        ("get hand --from {registry}", 1, "neither a zip nor a tar archive"),
+        ("get hand --from {folder}", 1, "expected 2 infrared images"),
+        ("get hand hand --from {zip}", 2, "--from goes with one set"),
+        ("get hand --mirror {empty}", 2, "neither an address"),
+        ("get hand --registry {folder}", 2, "expected a file, found a folder"),
+        ("get hand --registry {zip}", 2, "not a text file in UTF-8"),
+        ("get hand --registry {empty}", 2, "no set in it"),
+        ("get hand --registry {folder}/none.toml", 2, "there is no such file"),
+        ("get none", 2, "no such set"),
+        ("get", 2, "required: NAME"),
+        ("get hand --jobs \u00b2", 2, "must be a number >= 1"),
+        ("get hand --retries 1.5", 2, "must be a number >= 0"),
+        ("get hand --timeout nan", 2, "must be seconds > 0"),
+        ("get hand --timeout inf", 2, "must be seconds > 0"),
+        ("remove hand --to {zip}", 0, ""),
+        ("verify hand", 1, "not unpacked"),
+        ("nothing", 2, "invalid choice"),
+    ],
+)
+def test_a_wrong_call_is_answered_by_a_sentence(hand, call, code, words, capsys):
+    empty = hand.folder / "empty"
+    empty.touch()
+    names = {"long": "x" * 5000, "zip": hand.zip, "folder": hand.folder, "empty": empty}
+    arguments = [word.format(**names, registry=hand.registry) for word in call.split()]
+    for option, value in (("--registry", hand.registry), ("--to", hand.to)):
+        if (option not in arguments and len(arguments) > 1) or arguments == ["list"]:
+            arguments += [option, str(value)]
+    try:
+        found = main(arguments)
+    except SystemExit as end:  # of argparse
+        found = end.code
+    assert found == code
+    assert words in capsys.readouterr().err.replace("File name", "file name")
