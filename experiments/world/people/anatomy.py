@@ -49,10 +49,10 @@ def chest(build: Build, bones: Skeleton, ease: float = 0.0) -> Loft:
     rows = (
         (-0.04, 0.096 * belly, 0.138 * narrow, 0.010 * belly),
         (0.08, 0.103, 0.145 * narrow, 0.006),
-        (0.19, 0.120 + bust, 0.166 * narrow, 0.006 + 0.6 * bust),
-        (0.27, 0.112, 0.172 * narrow, -0.004),
-        (0.315, 0.088, 0.150 * narrow, -0.016),
-        (0.345, 0.062, 0.100 * narrow, -0.012),
+        (0.18, 0.120 + bust, 0.160 * narrow, 0.006 + 0.6 * bust),
+        (0.25, 0.114, 0.160 * narrow, -0.002),
+        (0.305, 0.090, 0.122 * narrow, -0.014),
+        (0.345, 0.062, 0.078 * narrow, -0.014),
     )
     across = build.scale * build.girth
     along = bone.length / 0.345

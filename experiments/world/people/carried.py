@@ -54,9 +54,7 @@ def _backpack(kit: Kit) -> list[Part]:
     pocket = ball(
         chest.at(back - 0.10 * s, 0, 0.02 * s), [0.035 * s, 0.11 * s, 0.09 * s], chest.frame
     )
-    parts = [
-        kit.part("backpack", _solid(kit, [sack, pocket], 0.012), "cloth", "carried", "ambient")
-    ]
+    parts = [kit.part("backpack", _solid(kit, [sack, pocket], 0.012), "cloth", "carried", "bag")]
     straps = []
     for sign in (1, -1):
         y = sign * 0.105 * s
@@ -66,7 +64,7 @@ def _backpack(kit: Kit) -> list[Part]:
         straps += [rod(over, front, 0.020, 0.020), rod(front, under, 0.020, 0.018)]
         straps.append(rod(chest.at(back, y, 0.28 * s), over, 0.02, 0.02))
     mesh = _solid(kit, straps, 0.01, 0.001)
-    return [*parts, kit.part("straps", mesh, "cloth", "carried", "ambient")]
+    return [*parts, kit.part("straps", mesh, "cloth", "carried", "bag")]
 
 
 def _shoulder_bag(kit: Kit) -> list[Part]:
@@ -91,8 +89,8 @@ def _shoulder_bag(kit: Kit) -> list[Part]:
         low = pelvis.at(sign * 0.10 * s, side * wide * 0.92, 0.09 * s)
         straps += [rod(shoulder, middle, 0.014, 0.014), rod(middle, low, 0.014, 0.014)]
     return [
-        kit.part("bag", _solid(kit, [bag], 0.0), "cloth", "carried", "ambient"),
-        kit.part("strap", _solid(kit, straps, 0.008, 0.0), "cloth", "carried", "ambient"),
+        kit.part("bag", _solid(kit, [bag], 0.0), "cloth", "carried", "bag"),
+        kit.part("strap", _solid(kit, straps, 0.008, 0.0), "cloth", "carried", "bag"),
     ]
 
 
@@ -116,7 +114,7 @@ def _bag(kit: Kit) -> list[Part]:
     for solid in [sack, *handles]:
         field.add(solid, 0.006)
     mesh = kit.rough(field.mesh(), 0.008, 0.06)
-    return [kit.part("bag", mesh, "plastic", "carried", "ambient")]
+    return [kit.part("bag", mesh, "plastic", "carried", "bag")]
 
 
 def _case(kit: Kit) -> list[Part]:
@@ -132,9 +130,7 @@ def _case(kit: Kit) -> list[Part]:
         center, frame, tuple((w * s, u * s, v * s, c) for w, u, v, c in rows), (0.015, 0.015), 8.0
     )
     handle = rod(grip - frame[:, 0] * 0.05, grip + frame[:, 0] * 0.05, 0.012, 0.012)
-    return [
-        kit.part("case", _solid(kit, [body, handle], 0.01, 0.0), "plastic", "carried", "ambient")
-    ]
+    return [kit.part("case", _solid(kit, [body, handle], 0.01, 0.0), "plastic", "carried", "bag")]
 
 
 def _umbrella(kit: Kit) -> list[Part]:
@@ -146,7 +142,7 @@ def _umbrella(kit: Kit) -> list[Part]:
     axis = (top - grip) / np.linalg.norm(top - grip)
     stick = rod(grip - axis * 0.12, top + axis * 0.04, 0.009, 0.006)
     parts = [kit.part("stick", _solid(kit, [stick], 0, 0.0), "metal", (0.1, 0.1, 0.1), "ambient")]
-    return [*parts, kit.part("umbrella", _canopy(top, axis), "cloth", "carried", "ambient")]
+    return [*parts, kit.part("umbrella", _canopy(top, axis), "cloth", "carried", "bag")]
 
 
 def _canopy(top: np.ndarray, axis: np.ndarray, radius: float = 0.52, ribs: int = 8) -> Mesh:

@@ -7,13 +7,12 @@ import numpy.typing as npt
 
 from experiments.world.part import Part
 from experiments.world.people import anatomy
-from experiments.world.people.folds import Crease, fold, warmth
+from experiments.world.people.folds import Crease, fold, hang, warmth
 from experiments.world.people.kit import Kit
 from experiments.world.people.legwear import (
-    COAT_EASE,
-    COAT_HEM,
+    HEMS,
     bare_legs,
-    coat_tail,
+    cone,
     shoe,
     skirt,
     trousers,
@@ -21,15 +20,15 @@ from experiments.world.people.legwear import (
 from experiments.world.people.skeleton import SIDES
 from experiments.world.people.surface import Array, Field, Loft, vertex_normals
 
-# Ease of the trunk, ease of the sleeves, hem below the hips of a 1.75 m body, depth of folds.
+# Ease of the trunk, ease of the sleeves and depth of the folds, in meters.
 _TOPS = {
-    "tshirt": (0.010, 0.012, 0.08, 0.008),
-    "shirt": (0.010, 0.009, 0.10, 0.009),
-    "hoodie": (0.018, 0.016, 0.08, 0.011),
-    "jacket": (0.018, 0.014, 0.11, 0.010),
-    "suit": (0.015, 0.011, 0.14, 0.006),
-    "puffer": (0.030, 0.024, 0.09, 0.004),
-    "coat": (COAT_EASE, 0.016, COAT_HEM, 0.009),
+    "tshirt": (0.010, 0.012, 0.008),
+    "shirt": (0.010, 0.009, 0.009),
+    "hoodie": (0.018, 0.016, 0.010),
+    "jacket": (0.018, 0.014, 0.010),
+    "suit": (0.015, 0.011, 0.006),
+    "puffer": (0.030, 0.024, 0.004),
+    "coat": (0.022, 0.016, 0.009),
 }
 
 
@@ -44,9 +43,6 @@ def build_clothes(kit: Kit) -> list[Part]:
         parts.append(trousers(kit))
         if kit.look.bottom == "shorts":
             parts.append(bare_legs(kit))
-    tail = coat_tail(kit)
-    if tail is not None:
-        parts.append(tail)
     if kit.look.top in ("jacket", "coat", "hoodie", "puffer", "suit", "shirt"):
         parts.append(_collar(kit))
     if kit.look.scarf:
@@ -57,13 +53,16 @@ def build_clothes(kit: Kit) -> list[Part]:
 def _top(kit: Kit) -> Part:
     """Return trunk and sleeves, with the opening in front in the color of what is beneath."""
     look, build, bones = kit.look, kit.build, kit.bones
-    ease, _, drop, depth = _TOPS[look.top]
+    ease, _, depth = _TOPS[look.top]
+    drop = HEMS[look.top]
     dress = look.bottom == "dress"
     drop = min(drop, 0.02) if dress else drop
     trunk = [anatomy.chest(build, bones, ease), anatomy.pelvis(build, bones, ease + 0.004)]
     sides = anatomy.shoulders(build, bones, ease * 0.8)
     arms = {side: _arm(kit, side) for side in SIDES}
     straight = [] if dress else [_straight(kit, ease, drop)]
+    if look.top == "coat":
+        straight += cone(kit, drop * build.scale, ease + 0.006, 0.10 * build.scale, 0.03)
     everything = [*trunk, *sides, *straight, *(solid for arm in arms.values() for solid in arm)]
     field = Field.around(everything, kit.cell)
     for solid in (*trunk, *straight):
@@ -79,7 +78,7 @@ def _top(kit: Kit) -> Part:
         if kit.short_sleeves:
             upper = bones[f"upper_arm/{side}"]
             sleeve.above(upper.at(0, 0, -0.56 * upper.length), upper.frame[:, 2], 0.004)
-        field.merge(sleeve, 0.012)
+        field.merge(sleeve, 0.006)
     vertices, faces = field.mesh()
     on_trunk = np.clip(1.5 - trunk[0].grown(0.01).distance(vertices) / 0.02, 0, 1)
     vertices, shift = _fold_top(kit, vertices, faces, depth)
@@ -107,13 +106,14 @@ def _straight(kit: Kit, ease: float, drop: float) -> Loft:
     s, build = kit.build.scale, kit.build
     pelvis = kit.bones["pelvis"]
     girth = s * build.girth
+    waist = 1 - 0.09 * build.feminine
     low = -min(drop, 0.12) * s - 0.03
     flare = 0.02 if kit.look.top in ("coat", "hoodie", "puffer") else 0.006
     rows = (
         (low, 0.110 * girth + ease + flare, 0.168 * girth + ease + flare, -0.006),
         (0.05 * s, 0.112 * girth + ease, 0.165 * girth + ease, -0.002),
-        (0.22 * s, 0.104 * girth + ease, 0.150 * girth + ease, 0.004),
-        (0.30 * s, 0.096 * girth + ease, 0.140 * girth + ease, 0.006),
+        (0.18 * s, 0.104 * girth + ease, 0.150 * girth * waist + ease, 0.004),
+        (0.30 * s, 0.096 * girth + ease, 0.142 * girth * waist + ease, 0.006),
     )
     return Loft(pelvis.origin, pelvis.frame, rows, (0.03, 0.10), 2.4)
 
@@ -124,9 +124,9 @@ def _fold_top(kit: Kit, vertices: Array, faces: np.ndarray, depth: float) -> tup
     creases = [
         Crease(
             bones["chest"],
-            ((-0.1, 1.5 * depth), (0.2, 1.3 * depth), (0.6, 0.5 * depth), (1.0, 0.4 * depth)),
+            ((-0.1, 1.1 * depth), (0.2, depth), (0.6, 0.6 * depth), (1.0, 0.5 * depth)),
             (0.075, 0.20),
-            0.5,
+            0.9,
             up=True,
         ),
         Crease(
@@ -144,6 +144,10 @@ def _fold_top(kit: Kit, vertices: Array, faces: np.ndarray, depth: float) -> tup
         bend = ((0, 1.8 * depth), (0.3, depth), (0.75, 0.8 * depth), (1, 1.5 * depth))
         creases.append(Crease(fore, bend, (0.05, 0.13)))
     moved, shift = fold(vertices, faces, creases, kit.noise, 0.5 * depth)
+    if kit.look.top == "coat":
+        reach = (0.02, -HEMS["coat"] * kit.build.scale)
+        moved, sway = hang(moved, faces, bones["pelvis"], reach, kit.noise, 0.018, 6.0)
+        shift = shift + 0.5 * sway
     if kit.look.top == "puffer":
         local = kit.local("chest", vertices)
         quilt = 0.012 * np.sqrt(np.abs(np.sin(np.pi * local[:, 2] / 0.075))) - 0.008
@@ -197,12 +201,12 @@ def _hand(kit: Kit, side: str) -> Part:
     if kit.short_sleeves:
         solids.append(anatomy.forearm(build, bones[f"forearm/{side}"]))
         solids.append(anatomy.upper_arm(build, bones[f"upper_arm/{side}"]))
-    field = Field.around(solids, kit.cell * 0.6)
+    field = Field.around(solids, kit.cell * 0.68)
     for k, solid in enumerate(solids):
         field.add(solid, 0.003 if 1 <= k < fingers - 2 else 0.012)
     vertices, faces = field.mesh(relax=1)
     down = -kit.local(f"hand/{side}", vertices)[:, 2] / build.scale
-    cold = -2.5 * np.clip((down - 0.05) / 0.12, 0, 1)
+    cold = -2.5 * np.clip((down - 0.05) / 0.12, 0, 1) - 2.0 * (down < -0.03)
     return kit.part(f"hand_{side}", (vertices, faces), "skin", "skin", "skin", heat=cold)
 
 
@@ -213,8 +217,8 @@ def _collar(kit: Kit) -> Part:
     ease = {"suit": 0.012, "shirt": 0.008}.get(kit.look.top, 0.020)
     solid = anatomy.neck(build, bones, ease)
     field = Field.around([solid], kit.cell * 0.7).add(solid, 0)
-    tall = {"suit": 0.035, "shirt": 0.035, "hoodie": 0.03}.get(kit.look.top, 0.055)
-    tilt = neck.frame @ np.array([0.45, 0, -1.0], np.float32)
+    tall = {"suit": 0.024, "shirt": 0.022, "hoodie": 0.02}.get(kit.look.top, 0.035)
+    tilt = neck.frame @ np.array([0.75, 0, -1.0], np.float32)
     field.above(neck.at(0, 0, tall * build.scale), tilt, 0.004)
     if kit.look.top == "hoodie" and kit.look.headwear != "hood":
         s = build.scale

@@ -58,7 +58,7 @@ def fold(
         turned = local[:, 2] + crease.slant * local[:, 1]
         at = np.stack([turned / along, local[:, 0] / around, local[:, 1] / around], 1)
         bend = noise(at + 0.6 * noise(0.4 * at + 9.1)[:, None] + 5.3 * number)
-        ridge = 0.9 - 2.6 * np.sqrt(bend * bend + 0.01)
+        ridge = 0.9 - 2.6 * np.sqrt(bend * bend + 0.003)
         total += near * (depth * np.maximum(ridge, -0.9)).astype(np.float32)
         weight += near
     shift = total / weight + loose * noise(vertices / 0.11 + 3.7)

@@ -42,7 +42,7 @@ def _face(kit: Kit) -> Part:
     """Return the skin of head and neck."""
     solids, sockets = anatomy.skull(kit.build, kit.bones)
     throat = anatomy.neck(kit.build, kit.bones)
-    field = Field.around([*solids, throat], kit.cell * 0.55)
+    field = Field.around([*solids, throat], kit.cell * 0.72)
     for solid in solids[:6]:
         field.add(solid, 0.016)
     for solid in sockets:
@@ -109,7 +109,7 @@ def _hair(kit: Kit, *, tucked: bool) -> Part:
         solids.append(_egg(kit, -0.120, 0, 0.110, 0.030, 0.026, 0.030))
         start, end = bone.at(-0.13 * s, 0, 0.10 * s), bone.at(-0.135 * s, 0.01, -0.09 * s)
         solids.append(rod(start, end, 0.030 * s, 0.014 * s))
-    field = Field.around(solids, kit.cell * 0.6)
+    field = Field.around(solids, kit.cell * 0.72)
     for solid in solids:
         field.add(solid, 0.02)
     field.cut(_egg(kit, 0.085, 0, 0.030, 0.080, 0.074, 0.092), 0.012)
@@ -118,15 +118,18 @@ def _hair(kit: Kit, *, tucked: bool) -> Part:
         for sign in (1, -1):
             field.cut(_egg(kit, 0.012, sign * 0.088, 0.035, 0.034, 0.022, 0.046), 0.01)
     vertices, faces = field.mesh()
+    short = style in ("crop", "short")
     local = kit.local("head", vertices)
     angle = np.arctan2(local[:, 1], local[:, 0] + 0.01)
-    around = np.stack([np.cos(angle), np.sin(angle)], 1) * 3.2
-    strands = kit.noise(np.concatenate([around, local[:, 2:3] / 0.16], 1) * 1.6)
+    around = np.stack([np.cos(angle), np.sin(angle)], 1) * (3.0 if short else 4.5)
+    strands = kit.noise(
+        np.concatenate([around, local[:, 2:3] / (0.07 if short else 0.22)], 1) * 1.6
+    )
     tufts = kit.noise(vertices / 0.045)
-    depth = 0.0025 if style == "crop" or tucked else 0.006
+    depth = 0.0025 if style == "crop" or tucked else 0.006 if short else 0.009
     shift = depth * (0.8 * strands + 0.7 * tufts - 0.2)
     vertices = vertices + vertex_normals(vertices, faces) * shift[:, None]
-    tint = np.outer(np.clip(1 + 0.5 * strands + 0.3 * tufts, 0.4, 2.2), kit.color("hair"))
+    tint = np.outer(np.clip(1 + 0.9 * strands + 0.4 * tufts, 0.3, 2.6), kit.color("hair"))
     heat = 1.5 * tufts - 150 * thick + 1.5
     return kit.part("hair", (vertices, faces), "hair", "hair", "hair", heat=heat, tint=tint)
 
@@ -164,11 +167,11 @@ def _mask(kit: Kit) -> Part:
 
 def _glasses(kit: Kit) -> Part:
     """Return glasses, dark to the thermal camera."""
-    lenses = [_egg(kit, 0.100, sign * 0.033, 0.066, 0.005, 0.026, 0.019) for sign in (1, -1)]
+    lenses = [_egg(kit, 0.100, sign * 0.033, 0.066, 0.004, 0.023, 0.016) for sign in (1, -1)]
     bone, s = kit.bones["head"], kit.build.head
     for sign in (1, -1):
         hinge = bone.at(0.094 * s, sign * 0.060 * s, 0.070 * s)
-        lenses.append(rod(hinge, bone.at(0, sign * 0.082 * s, 0.07 * s), 0.004, 0.004))
+        lenses.append(rod(hinge, bone.at(0, sign * 0.082 * s, 0.07 * s), 0.0028, 0.0028))
     field = Field.around(lenses, kit.cell * 0.32)
     for lens in lenses:
         field.add(lens, 0.0)
@@ -193,7 +196,7 @@ def _headwear(kit: Kit) -> list[Part]:
         solids.append(_egg(kit, 0.0, 0, 0.118, 0.165, 0.148, 0.008))
     else:
         solids.append(_egg(kit, -0.006, 0, 0.105, 0.113 + 0.006, 0.093 + 0.006, 0.03))
-    field = Field.around(solids, kit.cell * 0.6)
+    field = Field.around(solids, kit.cell * 0.72)
     for solid in solids:
         field.add(solid, 0.006)
     tilt = np.array([-0.18 if kind != "hat" else -0.05, 0, 1])

@@ -11,7 +11,16 @@ from experiments.world.people.kit import Kit, Mesh
 from experiments.world.people.skeleton import SIDES, Bone
 from experiments.world.people.surface import Field, Loft
 
-COAT_EASE, COAT_HEM = 0.022, 0.42
+# How far below the hips of a 1.75 m body each top ends, in meters.
+HEMS = {
+    "tshirt": 0.08,
+    "shirt": 0.10,
+    "hoodie": 0.08,
+    "jacket": 0.11,
+    "suit": 0.14,
+    "puffer": 0.09,
+    "coat": 0.42,
+}
 _LEGS = {  # ease at hip, thigh, knee and cuff
     "trousers": (0.010, 0.014, 0.018, 0.036),
     "jeans": (0.008, 0.009, 0.013, 0.024),
@@ -36,7 +45,8 @@ def trousers(kit: Kit) -> Part:
         whole = field if whole is None else whole.merge(field, 0.012)
     assert whole is not None
     waist = bones["pelvis"]
-    whole.above(waist.at(0, 0, 0.16 * build.scale), -waist.frame[:, 2], 0.004)
+    high = (0.05 - HEMS[look.top]) * build.scale
+    whole.above(waist.at(0, 0, high), -waist.frame[:, 2], 0.004)
     vertices, faces = whole.mesh()
     depth = {"trousers": 0.009, "jeans": 0.010, "leggings": 0.003, "shorts": 0.010}[look.bottom]
     vertices, shift = fold(vertices, faces, _leg_creases(kit, depth), kit.noise, 0.5 * depth)
@@ -110,18 +120,29 @@ def _leg_creases(kit: Kit, depth: float) -> list[Crease]:
 
 def skirt(kit: Kit) -> Part:
     """Return a skirt from the waist to about the knee, wide enough for the stride."""
-    build, bones = kit.build, kit.bones
-    pelvis, s = bones["pelvis"], build.scale
-    long = 0.30 + 0.32 * ((kit.look.seed >> 3) % 4) / 3
-    vertices, faces = _cone(kit, long * s, 0.012, 0.16 * s, 0.05).mesh()
+    pelvis, s = kit.bones["pelvis"], kit.build.scale
+    long = (0.30 + 0.32 * ((kit.look.seed >> 3) % 4) / 3) * s
+    solids = cone(kit, long, 0.012, 0.16 * s, 0.04)
+    field = Field.around(solids, kit.cell)
+    for solid in solids:
+        field.add(solid, 0.06)
+    vertices, faces = field.above(pelvis.at(0, 0, -long), pelvis.frame[:, 2], 0.004).mesh()
     pleats = 14.0 if kit.look.seed % 3 == 0 else 8.0
-    vertices, shift = hang(vertices, faces, pelvis, (0.05, -long * s), kit.noise, 0.022, pleats)
+    vertices, shift = hang(vertices, faces, pelvis, (0.05, -long), kit.noise, 0.022, pleats)
     heat = -60 * shift + 0.5 * kit.noise(vertices / 0.12) - 1.0
     return kit.part("skirt", (vertices, faces), "cloth", "bottom", "clothed_limb", heat=heat)
 
 
-def _cone(kit: Kit, down: float, ease: float, top: float, flare: float) -> Field:
-    """Return a tube from ``top`` to ``down`` below the hips around both legs, in meters."""
+def cone(kit: Kit, down: float, ease: float, top: float, flare: float) -> list[Loft]:
+    """Return the solids of a tube from ``top`` to ``down`` below the hips, around both legs.
+
+    Args:
+        kit: the person.
+        down: way from the hips to the hem, in meters.
+        ease: distance from the body at the hips.
+        top: way from the hips up to where the tube ends.
+        flare: how much wider the hem is.
+    """
     build, bones = kit.build, kit.bones
     pelvis, s = bones["pelvis"], build.scale
     knees = np.stack([kit.local("pelvis", bones[f"shin/{x}"].origin[None])[0] for x in SIDES])
@@ -129,29 +150,18 @@ def _cone(kit: Kit, down: float, ease: float, top: float, flare: float) -> Field
     front = float(knees[:, 0].max()) * reach
     back = float(knees[:, 0].min()) * reach
     middle, half = (front + back) / 2, (front - back) / 2
-    wide = max(0.15 * s * build.girth, float(np.abs(knees[:, 1]).max()) + 0.06 * s) + flare
+    wide = max(0.15 * s * build.girth, float(np.abs(knees[:, 1]).max()) + 0.05 * s) + flare
     g = s * build.girth
+    hem = 0.085 * s + half + flare
     rows = (
-        (-down, 0.085 * s + half + flare, wide, middle),
-        (-0.5 * down, 0.100 * g + 0.55 * half + 0.5 * flare, 0.172 * g + 0.5 * flare, 0.5 * middle),
+        (-down - 0.02, hem, wide, middle),
+        (-0.5 * down, 0.100 * g + 0.6 * half + 0.5 * flare, 0.172 * g + 0.5 * flare, 0.5 * middle),
         (0.0, 0.114 * g + ease, 0.170 * g + ease, -0.008),
         (top, 0.098 * g + ease, 0.140 * g + ease, 0.008),
     )
-    solid = Loft(pelvis.origin, pelvis.frame, rows, (0.03, 0.03), 2.2)
-    field = Field.around([solid], kit.cell).add(solid, 0)
-    return field.above(pelvis.at(0, 0, -down), pelvis.frame[:, 2], 0.004)
-
-
-def coat_tail(kit: Kit) -> Part | None:
-    """Return the lower half of a long coat, or None for other tops."""
-    if kit.look.top != "coat":
-        return None
-    ease, drop, s = COAT_EASE, COAT_HEM, kit.build.scale
-    vertices, faces = _cone(kit, drop * s, ease + 0.012, 0.10 * s, 0.035).mesh()
-    reach = (0.0, -drop * s)
-    vertices, shift = hang(vertices, faces, kit.bones["pelvis"], reach, kit.noise, 0.018, 6.0)
-    heat = -40 * shift + 0.6 * kit.noise(vertices / 0.13) - 1.5
-    return kit.part("coat", (vertices, faces), "cloth", "top", "clothed_torso", heat=heat)
+    tube = Loft(pelvis.origin, pelvis.frame, rows, (0.03, 0.03), 2.2)
+    legs = [anatomy.thigh(build, bones[f"thigh/{side}"], ease + 0.008) for side in SIDES]
+    return [tube, *legs]
 
 
 def bare_legs(kit: Kit) -> Part:
@@ -165,14 +175,19 @@ def bare_legs(kit: Kit) -> Part:
     tights = kit.look.bottom != "shorts" and kit.look.seed % 2 == 0
     heat = "clothed_limb" if tights else "skin"
     color: str | tuple[float, ...] = (0.02, 0.018, 0.02) if tights else "skin"
-    return kit.part("legs", field.mesh(), "cloth" if tights else "skin", color, heat)
+    vertices, faces = field.mesh()
+    cool = -4.5 + 1.2 * kit.noise(vertices / 0.1)
+    material = "cloth" if tights else "skin"
+    return kit.part(
+        "legs", (vertices, faces), material, color, heat, heat=0.5 * cool if tights else cool
+    )
 
 
 def shoe(kit: Kit, side: str) -> Part:
     """Return a shoe with its sole."""
     foot: Bone = kit.bones[f"foot/{side}"]
     solids, point, up = anatomy.shoe(kit.build, foot)
-    field = Field.around(solids, kit.cell * 0.7)
+    field = Field.around(solids, kit.cell * 0.8)
     for solid in solids:
         field.add(solid, 0.02)
     vertices, faces = field.above(point, up, 0.004).mesh()
@@ -181,4 +196,4 @@ def shoe(kit: Kit, side: str) -> Part:
     tint[height < 0.022 * kit.build.scale] = kit.color("sole")
     heat = 2.5 * np.clip(height / 0.1, 0, 1) - 2.0
     mesh: Mesh = (vertices, faces)
-    return kit.part(f"shoe_{side}", mesh, "shoe", "shoe", "clothed_limb", heat=heat, tint=tint)
+    return kit.part(f"shoe_{side}", mesh, "shoe", "shoe", "shoe", heat=heat, tint=tint)

@@ -28,8 +28,8 @@ NEUTRAL: tuple[Color, ...] = (
 )  # fmt: skip
 LIGHT: tuple[Color, ...] = ((0.70, 0.69, 0.67), (0.58, 0.56, 0.52), (0.45, 0.52, 0.62))
 BRIGHT: tuple[Color, ...] = (
-    (0.38, 0.022, 0.025), (0.035, 0.10, 0.36), (0.55, 0.36, 0.03), (0.035, 0.20, 0.10),
-    (0.50, 0.13, 0.02), (0.40, 0.16, 0.22), (0.16, 0.05, 0.20), (0.10, 0.28, 0.34),
+    (0.30, 0.030, 0.032), (0.045, 0.095, 0.27), (0.45, 0.31, 0.06), (0.040, 0.13, 0.075),
+    (0.36, 0.12, 0.035), (0.40, 0.20, 0.24), (0.11, 0.045, 0.10), (0.11, 0.22, 0.26),
 )  # fmt: skip
 JEANS: tuple[Color, ...] = (
     (0.028, 0.040, 0.075), (0.060, 0.085, 0.14), (0.13, 0.18, 0.25), (0.016, 0.018, 0.026),
@@ -114,8 +114,8 @@ def sample_look(
         scarf=bool(rng.random() < {"cold": 0.35, "cool": 0.08, "warm": 0.0}[season]),
         beard=bool(not feminine and not child and rng.random() < 0.25),
         mask=bool(rng.random() < 0.06),
-        glasses=bool(rng.random() < 0.2),
-        colors=_sample_colors(rng, bottom),
+        glasses=bool(rng.random() < 0.12),
+        colors=_sample_colors(rng, bottom, formal=top in ("coat", "suit"), child=child),
         seed=int(rng.integers(2**31)),
     )
 
@@ -176,11 +176,15 @@ def _pick(rng: np.random.Generator, groups: list[tuple[Color, ...]], weights: li
     return red, green, blue
 
 
-def _sample_colors(rng: np.random.Generator, bottom: str) -> dict[str, Color]:
+def _sample_colors(
+    rng: np.random.Generator, bottom: str, *, formal: bool, child: bool
+) -> dict[str, Color]:
     """Draw the albedo of everything worn."""
     groups = [DARK, NEUTRAL, LIGHT, BRIGHT]
     skin = SKIN[int(rng.choice(len(SKIN), p=[0.3, 0.26, 0.18, 0.12, 0.08, 0.06]))]
     hair = HAIR[int(rng.choice(len(HAIR), p=[0.3, 0.24, 0.2, 0.1, 0.06, 0.1]))]
+    if child and hair == HAIR[-1]:
+        hair = HAIR[2]
     below = _pick(rng, [DARK, NEUTRAL], [0.7, 0.3])
     if bottom == "jeans":
         below = _pick(rng, [JEANS], [1.0])
@@ -189,7 +193,7 @@ def _sample_colors(rng: np.random.Generator, bottom: str) -> dict[str, Color]:
     return {
         "skin": skin,
         "hair": hair,
-        "top": _pick(rng, groups, [0.5, 0.25, 0.1, 0.15]),
+        "top": _pick(rng, groups, [0.64, 0.29, 0.02, 0.05] if formal else [0.5, 0.22, 0.12, 0.16]),
         "inner": _pick(rng, groups, [0.25, 0.25, 0.4, 0.1]),
         "bottom": below,
         "shoe": _pick(rng, [DARK, NEUTRAL, LIGHT], [0.6, 0.2, 0.2]),

@@ -17,7 +17,7 @@ from experiments.world.people.skeleton import Pose, solve
 from experiments.world.people.surface import Noise
 from experiments.world.vehicles.cycles import contacts
 
-CELL = 0.017
+CELL = 0.0150
 
 
 def build_person(

@@ -89,7 +89,7 @@ class Pose:
     pelvis_pitch: float = 0.0
     nod: float = 0.0
     look: float = 0.0
-    shoulder: list[list[float]] = field(default_factory=lambda: [[2, 7, 12], [2, 7, 12]])
+    shoulder: list[list[float]] = field(default_factory=lambda: [[2, 9, 14], [2, 9, 14]])
     elbow: list[float] = field(default_factory=lambda: [14.0, 14.0])
     hip: list[list[float]] = field(default_factory=lambda: [[0, 3, 6], [0, 3, 6]])
     knee: list[float] = field(default_factory=lambda: [3.0, 3.0])
@@ -223,7 +223,9 @@ def _arms(build: Build, pose: Pose, bones: Skeleton) -> None:
 def _sole(build: Build, foot: Bone) -> float:
     """Return the height of the lowest point of the sole."""
     length = build.lengths["ankle"]
-    return float(min(foot.at(u * build.scale, 0, -length)[2] for u in (-0.06, 0.12)))
+    s = build.scale
+    points = ((-0.074, 0.004), (0.13, 0.0), (0.19, 0.010))
+    return float(min(foot.at(u * s, 0, w * s - length)[2] for u, w in points))
 
 
 def reach(
