@@ -15,6 +15,7 @@ import piq
 import torch
 import torch.nn.functional as F
 
+from ldf_utils.data.cli import run_command
 from ldf_utils.metrics import METRICS, USUAL, measure
 
 HEIGHT, WIDTH = 576, 768
@@ -221,4 +222,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

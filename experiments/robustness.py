@@ -31,6 +31,7 @@ from experiments.embedded_clip import adversarial
 from ldf_utils.clip.attributes import attribute_scores
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import ClipSpace
+from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import atomic_path, write_json
 from ldf_utils.data.pairs import find_sets
 from ldf_utils.fusion import rules
@@ -269,4 +270,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_command(main)

@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch.nn import functional as F
 
+from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import write_json
 from ldf_utils.data.images import ImageError, luminance, write_image
 from ldf_utils.data.pairs import find_sets
@@ -193,4 +194,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_command(main)

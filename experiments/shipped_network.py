@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from ldf_utils import evaluation
 from ldf_utils.clip.loading import load_clip
+from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import write_json, write_text
 from ldf_utils.data.pairs import Pair, find_sets
 from ldf_utils.data.scenes import render, write_set
@@ -233,4 +234,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_command(main)

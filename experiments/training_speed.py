@@ -36,6 +36,7 @@ from experiments.released_step import PlainVGG, ReleasedStep
 from ldf_utils.clip.frozen import FrozenClip
 from ldf_utils.clip.loading import OPENAI_MODEL
 from ldf_utils.clip.model import ClipSpace
+from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import write_json
 from ldf_utils.data.pairs import Pair
 from ldf_utils.data.scenes import open_sets
@@ -465,4 +466,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import write_text
 from ldf_utils.data.images import write_image
 from ldf_utils.data.scenes import render
@@ -120,4 +121,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_command(main)

@@ -11,6 +11,7 @@ from pathlib import Path
 from experiments.ablation.report import write_study
 from experiments.ablation.run import Settings, run_study
 from experiments.ablation.variants import VARIANTS, Variant
+from ldf_utils.data.cli import run_command
 from ldf_utils.evaluation.ablation import BASE
 from ldf_utils.training.__main__ import _setting
 from ldf_utils.training.config import TrainConfig
@@ -77,4 +78,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -152,17 +152,22 @@ def _standing_out(fused: torch.Tensor, sample: Sample) -> float:
     return sum(gap > dataset.SALIENT for gap in gaps) / len(gaps) if gaps else math.nan
 
 
+def _oracle(sample: Sample) -> torch.Tensor:
+    assert sample.oracle is not None  # measured on scenes only, which have one
+    return sample.oracle
+
+
 def _texture_kept(fused: torch.Tensor, sample: Sample) -> float:
-    truth = _detail(sample.oracle, sample)
+    truth = _detail(_oracle(sample), sample)
     return _detail(fused, sample) / truth if truth > 0 else math.nan
 
 
 def _psnr(fused: torch.Tensor, sample: Sample) -> float:
-    return min(psnr_to_oracle(fused[None], sample.oracle[None], rounded=False).item(), 100.0)
+    return min(psnr_to_oracle(fused[None], _oracle(sample)[None], rounded=False).item(), 100.0)
 
 
 def _ssim_oracle(fused: torch.Tensor, sample: Sample) -> float:
-    return ssim_to_oracle(fused[None], sample.oracle[None]).item()
+    return ssim_to_oracle(fused[None], _oracle(sample)[None]).item()
 
 
 _FUNCTIONS: dict[str, Callable[..., float]] = {

@@ -22,7 +22,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -38,6 +38,7 @@ from experiments.ablation.measures import Sample, measure_network
 from experiments.ablation.variants import _OFF, VARIANTS, Variant
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import ClipSpace
+from ldf_utils.data.cli import ignore_interrupts
 from ldf_utils.data.files import write_json
 from ldf_utils.data.images import luminance
 from ldf_utils.data.pairs import Pair, find_sets
@@ -118,10 +119,8 @@ def _middle(pair: Pair, side: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The middle of a pair at its own pixels, sides even and at most ``side``."""
     height, width = (min(length - length % 2, side) for length in pair.size)
     top, left = (pair.size[0] - height) // 2, (pair.size[1] - width) // 2
-    return tuple(
-        image[:, top : top + height, left : left + width].contiguous()
-        for image in (pair.infrared, pair.luminance)
-    )
+    inside = (slice(None), slice(top, top + height), slice(left, left + width))
+    return pair.infrared[inside].contiguous(), pair.luminance[inside].contiguous()
 
 
 def real_samples(data: str, pairs_per_set: int, side: int) -> list[Sample]:
@@ -320,14 +319,21 @@ def run_study(
     )
 
 
-def _outcomes(settings: Settings, waiting: Sequence[tuple[Variant, int, Path]], jobs: int):
+def _start_worker() -> None:
+    ignore_interrupts()
+    torch.set_num_threads(1)
+
+
+def _outcomes(
+    settings: Settings, waiting: Sequence[tuple[Variant, int, Path]], jobs: int
+) -> Iterator[tuple[tuple[Variant, int, Path], Callable[[], dict[str, Any]]]]:
     """Each job with a function that gives its row or raises, as they get done."""
     if jobs == 1 or len(waiting) < 2:
         for job in waiting:
             yield job, functools.partial(_job, settings, *job)
         return
     with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        jobs, mp_context=get_context("spawn"), initializer=_start_worker
     ) as pool:
         futures = {pool.submit(_job, settings, *job): job for job in waiting}
         try:

@@ -1,7 +1,6 @@
 """The command line: ``python -m experiments.embedded_clip train | evaluate | card``."""
 
-import sys
-
 from experiments.embedded_clip.training import main
+from ldf_utils.data.cli import run_command
 
-sys.exit(main())
+run_command(main)

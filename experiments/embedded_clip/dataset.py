@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from experiments.embedded_clip.degradations import ARTIFACTS, DEGRADATIONS, degrade
 from ldf_utils.clip.attributes import ATTRIBUTES, INDEX
 from ldf_utils.data.blur import gaussian_blur
+from ldf_utils.data.cli import ignore_interrupts
 from ldf_utils.data.images import luminance
 from ldf_utils.data.scenes import LABELS, SETTINGS, render
 from ldf_utils.metrics.oracle import background_detail, masked_mean, warm_gap
@@ -545,7 +546,7 @@ def load_scenes(count: int, seed: int, processes: int = 2) -> dict[str, torch.Te
     jobs += [(seed + 1, i * large, large, 256) for i in range(close)]
     parts = []
     context = multiprocessing.get_context("spawn")
-    with context.Pool(processes) as pool:
+    with context.Pool(processes, initializer=ignore_interrupts) as pool:
         for part in tqdm(pool.imap(_render_chunk, jobs), total=len(jobs), desc="rendering scenes"):
             parts.append(part)
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}

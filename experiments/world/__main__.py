@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from experiments.world.worlds import KINDS, LAYOUTS, Wish
+from ldf_utils.data.cli import ignore_interrupts, run_command
 
 
 def size(text: str) -> tuple[int, int]:
@@ -50,7 +51,7 @@ def render(args: argparse.Namespace) -> int:
     failed = 0
     tasks = ((folder, args.seed, i, args.size, wish, args.samples) for i in todo)
     if args.jobs > 1:
-        with ProcessPoolExecutor(args.jobs) as pool:
+        with ProcessPoolExecutor(args.jobs, initializer=ignore_interrupts) as pool:
             waiting = {pool.submit(render_one, *task): task[2] for task in tasks}
             for n, future in enumerate(as_completed(waiting), 1):
                 failed += _report(
@@ -106,4 +107,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)
