@@ -2,8 +2,8 @@
 
 Light follows Beer and Lambert, ``L = L0 exp(-tau) + airlight``, with the optical depth ``tau``
 summed along each ray through a density that varies in space. Fog and smoke scatter visible light;
-the infrared camera's wavelength is longer than most smoke particles, so smoke weakens it little, and
-fog a part of what it does to visible light.
+the infrared camera's wavelength is longer than most smoke particles, so smoke weakens it little,
+and fog a part of what it does to visible light.
 """
 
 from __future__ import annotations

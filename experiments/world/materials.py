@@ -38,6 +38,7 @@ MATERIALS: dict[str, Material] = {
     "headlamp_on": Material("glass", "plain", 60.0),
     "taillamp_on": Material("glass", "plain", 8.0),
     "lamp_on": Material("diffuse", "plain", 40.0),
+    "tube_on": Material("diffuse", "plain", 3.0),
     "signal_on": Material("diffuse", "plain", 9.0),
     "lit_glass": Material("diffuse", "interior", 0.22, True),
     "shop_glass": Material("diffuse", "shop", 0.45, True),

@@ -16,7 +16,7 @@ def _visible(stage: Stage, position: tuple[float, float, float], near: float, fa
     length, f = float(np.hypot(*d)), f / np.hypot(*f)
     if not near < length < far:
         return False
-    return bool(np.degrees(np.arccos(np.clip(d @ f / length, -1, 1))) < fov * 0.5)
+    return bool(np.degrees(np.arccos(np.clip(d @ f / length, -1, 1))) < fov * 0.5 + 4)
 
 
 def add_people(stage: Stage, count: int) -> int:
@@ -25,7 +25,7 @@ def add_people(stage: Stage, count: int) -> int:
 
     rng = stage.rng
     high = stage.camera[0][2] > 3
-    spots = [s for s in stage.spots if _visible(stage, s.position, 4.0 if not high else 5.0, 48.0)]
+    spots = [s for s in stage.spots if _visible(stage, s.position, 2.5 if stage.indoors else 5.0 if high else 4.0, 48.0)]
     taken: list[Spot] = []
     for k in rng.permutation(len(spots)):
         spot = spots[k]
@@ -57,7 +57,7 @@ def add_vehicles(stage: Stage, most: int) -> int:
     def distance(slot: Slot) -> float:
         return float(np.hypot(*np.subtract(slot.position, stage.camera[0])[:2]))
 
-    slots = sorted((s for s in stage.slots if 5.0 < distance(s) < 90), key=distance)[:most]
+    slots = sorted((s for s in stage.slots if _visible(stage, s.position, 4.0 if stage.indoors else 5.5, 90)), key=distance)[:most]
     for slot in slots:
         kind = str(slot.kinds[rng.integers(len(slot.kinds))])
         lights = slot.moving and stage.dark

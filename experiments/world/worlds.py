@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.world.air import Air, Plume
+from experiments.world.layouts import open_places
+from experiments.world.layouts.indoor import indoor
 from experiments.world.layouts.stage import Stage
 from experiments.world.layouts.street import street
 from experiments.world.light import Light, random_light
@@ -15,9 +17,36 @@ from experiments.world.population import add_people, add_vehicles
 from experiments.world.scene import Camera, Scene
 from experiments.world.thermal import Weather
 
-LAYOUTS: dict[str, Callable[[Stage], None]] = {"street": street}
-PLACES = {"street": "a street"}
-WEIGHTS = {"street": 1.0}
+LAYOUTS: dict[str, Callable[[Stage], None]] = {
+    "street": street,
+    "crossing": open_places.crossing,
+    "parking": open_places.parking,
+    "park": open_places.park,
+    "courtyard": open_places.courtyard,
+    "waterfront": open_places.waterfront,
+    "field": open_places.field,
+    "indoor": indoor,
+}
+PLACES = {
+    "street": "a street",
+    "crossing": "a road crossing",
+    "parking": "a parking lot",
+    "park": "a park",
+    "courtyard": "a courtyard",
+    "waterfront": "a waterfront",
+    "field": "open country",
+    "indoor": "a room",
+}
+WEIGHTS = {
+    "street": 0.28,
+    "crossing": 0.14,
+    "parking": 0.13,
+    "park": 0.12,
+    "courtyard": 0.11,
+    "waterfront": 0.06,
+    "field": 0.06,
+    "indoor": 0.10,
+}
 KINDS = (("night", 0.46), ("dusk", 0.08), ("clear", 0.28), ("overcast", 0.18))
 
 
