@@ -73,8 +73,8 @@ def smoke_depth(
         t = start + (k + jitter) / steps * length
         p = o + directions * t[..., None]
         edge = np.sqrt((((p - c) / r) ** 2).sum(-1))
-        ragged = fractal(p, 0.55 * reach, 4, gain=0.6, seed=seed)
-        tau += np.clip(1.25 - edge + 1.1 * ragged, 0, 1.2) ** 1.5 * length / steps
+        ragged = fractal(p * [1, 1, 1.3], 0.5 * reach, 5, gain=0.65, seed=seed)
+        tau += np.clip(1.05 - edge + 2.3 * ragged, 0, 1.6) ** 2 * length / steps
     return plume.density * tau
 
 

@@ -91,8 +91,8 @@ def random_visible(kind: str, rng: np.random.Generator) -> VisibleCamera:
         max_gain=float(rng.uniform(8, 40)) if dark else 60.0,
         blur=float(rng.uniform(0.45, 0.95)),
         motion=float(max(0.0, rng.normal(0, 1.2))) if dark else 0.0,
-        noise=float(rng.uniform(0.003, 0.008)) * (1.6 if dark else 1.0),
-        shot=float(rng.uniform(0.008, 0.02)) * (1.6 if dark else 1.0),
+        noise=float(rng.uniform(0.002, 0.006)),
+        shot=float(rng.uniform(0.006, 0.016)),
         glare=float(rng.uniform(0.03, 0.12)),
         balance=(1 + float(cast[0]), 1 + float(cast[1]), 1 + float(cast[2])),
         saturation=float(rng.uniform(0.6, 1.15)),
@@ -108,9 +108,9 @@ def random_thermal(rng: np.random.Generator) -> ThermalCamera:
     plateau = rng.random() < 0.4
     return ThermalCamera(
         blur=float(rng.uniform(0.8, 1.5)),
-        noise=float(rng.uniform(0.04, 0.12)),
-        fixed=float(rng.uniform(0.03, 0.10)),
-        columns=float(rng.uniform(0.0, 0.09)),
+        noise=float(rng.uniform(0.02, 0.07)),
+        fixed=float(rng.uniform(0.02, 0.06)),
+        columns=float(rng.choice([0.0, 0.01, 0.03])),
         gain="plateau" if plateau else "percentile",
         low=float(rng.uniform(0.2, 2.0)),
         high=float(rng.uniform(99.3, 99.95)),
@@ -168,7 +168,7 @@ def develop(
         x = ndimage.uniform_filter1d(x, max(2, round(camera.motion) + 1), axis=1)
     yy, xx = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
     x = x * (1 - camera.vignette * (0.5 * (xx**2 + yy**2))[..., None])
-    boost = np.sqrt(1 + gain / 12.0)
+    boost = np.sqrt(1 + gain / 20.0)
     sigma = np.sqrt((camera.noise * boost) ** 2 + (camera.shot**2) * boost * np.clip(x, 0, 1))
     grain = rng.standard_normal((h, w, 3)).astype(np.float32)
     coarse = ndimage.gaussian_filter(rng.standard_normal((h, w, 3)).astype(np.float32), (1, 1, 0))

@@ -97,11 +97,10 @@ def random_light(kind: str, rng: np.random.Generator) -> Light:
         )
     if kind == "dusk":
         low = np.radians(rng.uniform(-3, 6))
-        s = 0.05 if low > 0 else 0.0
         return Light(
             kind,
             to(max(float(low), 0.03)),
-            (2.2 * s, 1.1 * s, 0.5 * s),
+            (0, 0, 0),
             (0.022, 0.032, 0.07),
             (0.10, 0.085, 0.085),
             rng.uniform(0.1, 0.8),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from experiments.world import cameras, shading, truth
 from experiments.world.air import Air, rain_streaks, through_air
-from experiments.world.light import Light, random_light
+from experiments.world.light import Lamp, Light, random_light
 from experiments.world.renderer import Renderer
 from experiments.world.scene import Scene
 from experiments.world.thermal import apparent, radiance
@@ -44,6 +44,18 @@ def good_light(scene: Scene) -> Light:
     """Return the light for the oracle: the scene's own by day, else an even, bright sky."""
     if scene.light.kind in ("clear", "overcast"):
         return scene.light
+    if scene.light.kind == "indoor":
+        x, y, z = scene.camera.origin
+        along = scene.camera.axes()[2]
+        fill = tuple(
+            Lamp(
+                (x + d * float(along[0]), y + d * float(along[1]), z + 0.5),
+                (1, 1, 1),
+                0.5 + 0.25 * d,
+            )
+            for d in (0.3, 4.0, 9.0)
+        )
+        return replace(scene.light, lamps=(*scene.light.lamps, *fill))
     light = random_light("overcast", np.random.default_rng(scene.seed))
     return replace(
         light, cloud_color=(0.8, 0.83, 0.87), zenith=(0.7, 0.74, 0.78), horizon=(0.55, 0.58, 0.6)
@@ -67,7 +79,7 @@ def render_pair(scene: Scene, width: int, height: int, samples: int = 3) -> Pair
         samples: paths for each of the 4 subpixels of a pixel.
     """
     rng = np.random.default_rng([scene.seed, 5])
-    renderer = Renderer(scene.parts)
+    renderer = Renderer(scene.parts, max(scene.light.sun_color) > 0)
     view = shading.look(scene, renderer, width, height)
     clear = shading.visible_radiance(scene, scene.light, renderer, view, samples)
     temperature, band = shading.temperatures(scene, renderer, view)
@@ -96,7 +108,7 @@ def render_pair(scene: Scene, width: int, height: int, samples: int = 3) -> Pair
         cameras.VisibleCamera(), glare=0.01, noise=0.0, shot=0.0, vignette=0.0, blur=0.5
     )
     good = cameras.develop(clear, clean, rng)
-    answer = truth.oracle(good, apparent(band), thermal)
+    answer = truth.oracle(good, apparent(band), thermal, np.isfinite(depth))
     labels, instances = truth.masks(scene.parts, view.seen, view.factor)
     found = truth.boxes(labels, instances)
     facts = truth.attributes(found, dict(scene.attributes))

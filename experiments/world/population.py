@@ -19,17 +19,29 @@ def _visible(stage: Stage, position: tuple[float, float, float], near: float, fa
     return bool(np.degrees(np.arccos(np.clip(d @ f / length, -1, 1))) < fov * 0.5 + 4)
 
 
+def _inside(slot: Slot, position: tuple[float, float, float]) -> bool:
+    """Whether a place lies within a vehicle, or closer to it than a person fits."""
+    d = np.subtract(position, slot.position)[:2]
+    c, s = np.cos(slot.heading), np.sin(slot.heading)
+    return bool(abs(c * d[0] + s * d[1]) < 3.2 and abs(-s * d[0] + c * d[1]) < 1.35)
+
+
 def add_people(stage: Stage, count: int) -> int:
     """Build up to ``count`` people on spots that the camera sees; return how many."""
     from experiments.world.people.person import build_person
 
     rng = stage.rng
     high = stage.camera[0][2] > 3
-    spots = [s for s in stage.spots if _visible(stage, s.position, 2.5 if stage.indoors else 5.0 if high else 4.0, 48.0)]
+    spots = [
+        s
+        for s in stage.spots
+        if _visible(stage, s.position, 2.5 if stage.indoors else 5.0 if high else 4.0, 48.0)
+    ]
     taken: list[Spot] = []
     for k in rng.permutation(len(spots)):
         spot = spots[k]
         close = any(np.hypot(*np.subtract(s.position, spot.position)[:2]) < 0.65 for s in taken)
+        close = close or any(_inside(slot, spot.position) for slot in stage.taken)
         if close or len(taken) >= count:
             continue
         taken.append(spot)
@@ -57,7 +69,10 @@ def add_vehicles(stage: Stage, most: int) -> int:
     def distance(slot: Slot) -> float:
         return float(np.hypot(*np.subtract(slot.position, stage.camera[0])[:2]))
 
-    slots = sorted((s for s in stage.slots if _visible(stage, s.position, 4.0 if stage.indoors else 5.5, 90)), key=distance)[:most]
+    slots = sorted(
+        (s for s in stage.slots if _visible(stage, s.position, 4.0 if stage.indoors else 5.5, 90)),
+        key=distance,
+    )[:most]
     for slot in slots:
         kind = str(slot.kinds[rng.integers(len(slot.kinds))])
         lights = slot.moving and stage.dark
@@ -76,6 +91,7 @@ def add_vehicles(stage: Stage, most: int) -> int:
         )
         if lights and kind in ("car", "van", "bus", "truck", "motorcycle"):
             _headlights(stage, slot, 1 if kind == "motorcycle" else 2)
+    stage.taken = list(slots)
     return len(slots)
 
 

@@ -26,6 +26,7 @@ from experiments.world.part import Part
 from experiments.world.scene import Camera
 
 Array = npt.NDArray[np.float32]
+SKY_ROWS = 96
 
 
 def find_llvm() -> str | None:
@@ -157,65 +158,58 @@ class Seen:
 
 
 class Renderer:
-    """Hold one scene's meshes and render it from any camera under any light."""
+    """Hold one scene in the renderer: see it, test its shadows, light it by any sky."""
 
-    def __init__(self, parts: list[Part]) -> None:
+    def __init__(self, parts: list[Part], sun: bool) -> None:
+        """Load the meshes; ``sun`` says whether the scene has a sun (see `light`)."""
         self.mi = mitsuba()
         self.bundles = bundle(parts)
         self.face_color = np.concatenate([b.colors[b.faces].mean(1) for b in self.bundles])
         self.face_heat = np.concatenate([b.heat_of_face for b in self.bundles])
+        table = finishes({"type": "mesh_attribute", "name": "vertex_color"})
+        scene: dict[str, Any] = {"type": "scene", "sky": self._sky()}
+        if sun:
+            color = {"type": "rgb", "value": [1.0, 1.0, 1.0]}
+            scene["sun"] = {"type": "directional", "direction": [0, 0, -1], "irradiance": color}
         with tempfile.TemporaryDirectory() as folder:
-            shapes: dict[str, Any] = {}
-            lit: dict[str, Any] = {}
-            white = {
-                "type": "twosided",
-                "bsdf": {"type": "diffuse", "reflectance": {"type": "rgb", "value": 1.0}},
-            }
-            albedo = {"type": "mesh_attribute", "name": "vertex_color"}
-            table = finishes(albedo)
             for n, b in enumerate(self.bundles):
                 path = Path(folder) / f"{n}.ply"
                 write_ply(path, b)
-                ply = {"type": "ply", "filename": str(path)}
-                shapes[f"m{n:02d}"] = {**ply, "bsdf": white}
-                lit[f"m{n:02d}"] = {**ply, "bsdf": {"type": "twosided", "bsdf": table[b.finish]}}
+                bsdf = {"type": "twosided", "bsdf": table[b.finish]}
+                scene[f"m{n:02d}"] = {"type": "ply", "filename": str(path), "bsdf": bsdf}
                 if b.emission > 0:
-                    glow = {
-                        "type": "rgb",
-                        "value": [b.emission, b.emission * 0.85, b.emission * 0.6],
-                    }
-                    lit[f"m{n:02d}"]["emitter"] = {"type": "area", "radiance": glow}
-            self._solid: Any = None
-            self.white = self._freeze(shapes)
-            self.colored = self._freeze(lit)
+                    glow = [b.emission, b.emission * 0.85, b.emission * 0.6]
+                    radiance = {"type": "rgb", "value": glow}
+                    scene[f"m{n:02d}"]["emitter"] = {"type": "area", "radiance": radiance}
+            self.scene = self.mi.load_dict(scene)
+        self.sun = sun
 
-    def _freeze(self, shapes: dict[str, Any]) -> dict[str, Any]:
-        """Load the shapes once, so that several scenes can hold them."""
-        return {name: self.mi.load_dict(shape) for name, shape in shapes.items()}
+    def _sky(self) -> dict[str, Any]:
+        black = np.zeros((SKY_ROWS, 2 * SKY_ROWS, 3), np.float32) + 1e-6
+        turn = self.mi.ScalarTransform4f().rotate([1, 0, 0], 90)
+        return {"type": "envmap", "bitmap": self.mi.Bitmap(black), "to_world": turn}
 
     def _order(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Turn the renderer's numbers of shapes into positions in ``bundles``."""
+        shapes = {shape.id(): shape for shape in self.scene.shapes()}
+        names = [f"m{n:02d}" for n in range(len(self.bundles))]
         if self.mi.variant().startswith("scalar"):
-            return index
-        import drjit
+            order = [shape.id() for shape in self.scene.shapes()]
+            numbers = [order.index(name) for name in names]
+        else:
+            import drjit
 
-        pointers = [self.mi.ShapePtr(shape) for shape in self.white.values()]
-        numbers = [int(drjit.reinterpret_array(self.mi.UInt32, p)[0]) for p in pointers]
+            pointers = [self.mi.ShapePtr(shapes[name]) for name in names]
+            numbers = [int(drjit.reinterpret_array(self.mi.UInt32, p)[0]) for p in pointers]
         table = np.zeros(max([*numbers, int(index.max())]) + 1, np.int64)
         table[numbers] = np.arange(len(numbers))
         return table[index]
 
-    def _sensor(
-        self, camera: Camera, width: int, height: int, samples: int, still: bool
-    ) -> dict[str, Any]:
+    def _sensor(self, camera: Camera, width: int, height: int, still: bool) -> Any:
         transform = self.mi.ScalarTransform4f().look_at(
             origin=list(camera.origin), target=list(camera.target), up=[0, 0, 1]
         )
-        sampler = (
-            {"type": "stratified", "jitter": False, "sample_count": 1}
-            if still
-            else {"type": "independent", "sample_count": samples}
-        )
+        sampler = {"type": "stratified", "jitter": False} if still else {"type": "independent"}
         film = {
             "type": "hdrfilm",
             "width": width,
@@ -224,103 +218,66 @@ class Renderer:
             "component_format": "float32",
             "pixel_format": "rgb",
         }
-        return {
-            "type": "perspective",
-            "fov": camera.fov,
-            "to_world": transform,
-            "film": film,
-            "sampler": sampler,
-            "near_clip": 0.05,
-            "far_clip": 5000.0,
-        }
-
-    def _render(self, scene: dict[str, Any], seed: int = 0) -> Array:
-        return np.array(
-            self.mi.render(self.mi.load_dict({"type": "scene", **scene}), seed=seed), np.float32
+        return self.mi.load_dict(
+            {
+                "type": "perspective",
+                "fov": camera.fov,
+                "to_world": transform,
+                "film": film,
+                "sampler": sampler,
+                "near_clip": 0.05,
+                "far_clip": 5000.0,
+            }
         )
 
     def geometry(self, camera: Camera, width: int, height: int) -> Seen:
         """Find what the center of every pixel sees."""
         aovs = "p:position,n:sh_normal,d:depth,s:shape_index,f:prim_index"
-        a = self._render(
-            {
-                "integrator": {"type": "aov", "aovs": aovs},
-                "sensor": self._sensor(camera, width, height, 1, True),
-                **self.white,
-            }
-        )
-        a = a[..., -9:]
+        integrator = self.mi.load_dict({"type": "aov", "aovs": aovs})
+        sensor = self._sensor(camera, width, height, True)
+        image = self.mi.render(self.scene, sensor=sensor, integrator=integrator, spp=1)
+        a = np.array(image, np.float32)[..., -9:]
         depth = a[..., 6]
         hit = depth > 0
         shape, face = a[..., 7].round().astype(np.int64), a[..., 8].round().astype(np.int64)
-        shape = self._order(shape)
         starts = np.cumsum([0] + [len(b.faces) for b in self.bundles])
         owner = np.concatenate([b.part_of_face for b in self.bundles])
-        index = np.where(hit, starts[np.clip(shape, 0, len(self.bundles) - 1)] + face, 0)
-        part = np.where(hit, owner[np.clip(index, 0, len(owner) - 1)], -1)
-        return Seen(
-            a[..., :3],
-            a[..., 3:6],
-            np.where(hit, depth, np.inf).astype(np.float32),
-            part.astype(np.int32),
-            index.astype(np.int32),
-        )
-
-    def exposure_to_sky(
-        self, camera: Camera, sun: tuple[float, float, float], width: int, height: int, samples: int
-    ) -> tuple[Array, Array]:
-        """Return the sun's irradiance (1: facing it) and the fraction of sky seen, per pixel."""
-        d = [-float(c) for c in sun]
-        a = self._render(
-            {
-                "integrator": {"type": "direct"},
-                "sensor": self._sensor(camera, width, height, samples, False),
-                "sun": {
-                    "type": "directional",
-                    "direction": d,
-                    "irradiance": {"type": "rgb", "value": [np.pi, 0, 0]},
-                },
-                "sky": {"type": "constant", "radiance": {"type": "rgb", "value": [0, 1.0, 0]}},
-                **self.white,
-            },
-            seed=11,
-        )
-        return np.clip(a[..., 0], 0, 1), np.clip(a[..., 1], 0, 1)
+        index = np.where(hit, starts[self._order(shape)] + face, 0)
+        part = np.where(hit, owner[index], -1).astype(np.int32)
+        depth = np.where(hit, depth, np.inf).astype(np.float32)
+        return Seen(a[..., :3], a[..., 3:6], depth, part, index.astype(np.int32))
 
     def unobstructed(self, start: Array, way: Array, far: Array) -> Array:
         """Return 1 where nothing stands within ``far`` meters of points along ``way``, else 0."""
         mi = self.mi
-        if self._solid is None:
-            self._solid = mi.load_dict({"type": "scene", **self.white})
         if mi.variant().startswith("scalar"):
             rays = (
                 mi.Ray3f(list(o), list(d), float(t), 0, [])
                 for o, d, t in zip(start, way, far, strict=True)
             )
-            return np.array([0.0 if self._solid.ray_test(ray) else 1.0 for ray in rays], np.float32)
+            return np.array([0.0 if self.scene.ray_test(ray) else 1.0 for ray in rays], np.float32)
         rays = mi.Ray3f(mi.Point3f(start.T.copy()), mi.Vector3f(way.T.copy()))
         rays.maxt = mi.Float(np.maximum(far, 1e-3).astype(np.float32))
-        return 1.0 - np.array(self._solid.ray_test(rays)).astype(np.float32)
+        return 1.0 - np.array(self.scene.ray_test(rays)).astype(np.float32)
 
     def light(
         self, camera: Camera, light: Light, width: int, height: int, samples: int, seed: int
     ) -> Array:
         """Path-trace light of sky, sun and windows (not lamps); linear radiance ``(H, W, 3)``."""
-        mi = self.mi
-        scene: dict[str, Any] = {
-            "integrator": {"type": "path", "max_depth": 5, "rr_depth": 4, "hide_emitters": True},
-            "sensor": self._sensor(camera, width, height, samples, False),
-            "sky": {
-                "type": "envmap",
-                "bitmap": mi.Bitmap(environment_map(light)),
-                "to_world": mi.ScalarTransform4f().rotate([1, 0, 0], 90),
-            },
-            **self.colored,
-        }
-        if max(light.sun_color) > 0:
-            scene["sun"] = {
-                "type": "directional",
-                "direction": [-float(c) for c in light.sun],
-                "irradiance": {"type": "rgb", "value": list(light.sun_color)},
-            }
-        return self._render(scene, seed=seed)[..., :3]
+        parameters = self.mi.traverse(self.scene)
+        parameters["sky.data"] = self.mi.TensorXf(environment_map(light, SKY_ROWS))
+        if self.sun:
+            direction = -np.asarray(light.sun, float)
+            aim = self.mi.ScalarTransform4f().look_at([0, 0, 0], list(direction), [0.3, 0.1, 0.9])
+            parameters["sun.to_world"] = self.mi.Transform4f(aim.matrix)
+            parameters["sun.irradiance.value"] = self.mi.Color3f(*light.sun_color)
+        parameters.update()
+        path = {"type": "path", "max_depth": 4, "rr_depth": 3, "hide_emitters": True}
+        image = self.mi.render(
+            self.scene,
+            sensor=self._sensor(camera, width, height, False),
+            integrator=self.mi.load_dict(path),
+            spp=samples,
+            seed=seed,
+        )
+        return np.array(image, np.float32)[..., :3]

@@ -81,16 +81,17 @@ def texture(scene: Scene, seen: Seen, directions: Array) -> tuple[Array, Array]:
     return factor, relief
 
 
-def smooth(light: Array, seen: Seen, levels: int = 3) -> Array:
+def smooth(light: Array, seen: Seen, levels: int = 3, cut: bool = True) -> Array:
     """Remove the path tracer's noise from light on surfaces, not across edges of things.
 
     An a-trous wavelet filter (Dammertz et al. 2010, "Edge-avoiding a-trous wavelet transform for
     fast global illumination filtering") guided by part, normal and distance; fireflies are first
-    cut to the largest of the medians around them.
+    cut to three times the median around them, if ``cut``.
     """
     gray = light.mean(-1)
-    cap = 3.0 * ndimage.median_filter(gray, 5) + 1e-4
-    light = light * np.minimum(1.0, cap / np.maximum(gray, 1e-6))[..., None]
+    if cut:
+        cap = 3.0 * ndimage.median_filter(gray, 3) + 1e-4
+        light = light * np.minimum(1.0, cap / np.maximum(gray, 1e-6))[..., None]
     depth = np.where(np.isfinite(seen.depth), seen.depth, 1e4).astype(np.float32)
     for level in range(levels):
         step = 2**level
@@ -170,12 +171,32 @@ def visible_radiance(
     return pool(np.where(sky[..., None], sky_radiance(light, view.directions), lit), view.factor)
 
 
+def exposure_to_sky(
+    renderer: Renderer, seen: Seen, sun: tuple[float, float, float], seed: int, rays: int = 4
+) -> tuple[Array, Array]:
+    """Return the sun's irradiance (1: facing it) and the fraction of sky seen, per subpixel."""
+    hit = seen.part >= 0
+    normal = seen.normal[hit]
+    start = seen.position[hit] + 0.02 * normal
+    way = np.asarray(sun, np.float32)
+    far = np.full(len(start), 1e4, np.float32)
+    light = np.zeros(hit.shape, np.float32)
+    facing = np.clip(normal @ way, 0, 1)
+    light[hit] = facing * renderer.unobstructed(start, np.broadcast_to(way, start.shape), far)
+    rng = np.random.default_rng(seed)
+    view = np.zeros(hit.shape, np.float32)
+    for _ in range(rays):
+        d = rng.standard_normal(start.shape, np.float32)
+        d = normal + d / np.linalg.norm(d, axis=1, keepdims=True)
+        d /= np.linalg.norm(d, axis=1, keepdims=True) + 1e-6
+        view[hit] += renderer.unobstructed(start, d, far) * (d[:, 2] > 0) / rays
+    return light, smooth(view[..., None], seen, cut=False)[..., 0]
+
+
 def temperatures(scene: Scene, renderer: Renderer, view: Look) -> tuple[Array, Array]:
     """Return temperature in degrees Celsius and leaving band radiance, ``(H, W)``, without air."""
     weather, seen = scene.weather, view.seen
-    h, w = seen.part.shape
-    sun, open_sky = renderer.exposure_to_sky(scene.camera, scene.light.sun, w // 2, h // 2, 8)
-    sun, open_sky = (np.repeat(np.repeat(x, 2, 0), 2, 1) for x in (sun, open_sky))
+    sun, open_sky = exposure_to_sky(renderer, seen, scene.light.sun, scene.seed)
     kinds = [p.heat for p in scene.parts]
     celsius, emissivity = surface_temperature(
         kinds, np.maximum(seen.part, 0), weather, sun, open_sky, view.relief

@@ -87,7 +87,7 @@ def boxes(
 
 
 def oracle(
-    good: npt.NDArray[np.uint8], celsius: Array, camera: ThermalCamera
+    good: npt.NDArray[np.uint8], celsius: Array, camera: ThermalCamera, solid: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.uint8]:
     """Make the oracle fusion of a picture in good light and the true apparent temperature.
 
@@ -100,27 +100,31 @@ def oracle(
         good: the scene in clear air and good light, ``(H, W, 3)``, 8 bits.
         celsius: apparent temperature ``(H, W)`` without noise, in clear air.
         camera: the thermal camera, for the range that its gain takes.
+        solid: where there is something and not the sky, which is colder than all.
     """
     h = good.shape[0]
     y = good.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) / 255
     t = automatic_gain(celsius, camera)
-    solid = np.maximum(celsius, np.median(celsius) - 14)
-    wide, near = h / 10, h / 120
-    excess = (
-        solid
-        - ndimage.median_filter(ndimage.zoom(solid, 0.125, order=1), max(5, h // 24))
-        .repeat(8, 0)
-        .repeat(8, 1)[:h, : good.shape[1]]
-    )
+    wide, near = h / 9, h / 120
+    middle = float(np.median(celsius[solid])) if solid.any() else 0.0
+    first = np.maximum(celsius - _around(celsius, solid.astype(np.float32), wide), 0)
+    cool = solid / (1 + (first / 2) ** 2)
+    excess = celsius - np.maximum(_around(celsius, cool, wide), middle)
     warm = np.clip((ndimage.gaussian_filter(excess, 0.5) - 2) / 3, 0, 1)
-    cool = 1 - warm + 1e-3
-    norm = ndimage.gaussian_filter(cool, wide)
-    around_t = ndimage.gaussian_filter(t * cool, wide) / norm
-    around_y = ndimage.gaussian_filter(y * cool, wide) / norm
+    rest = (1 - warm) * solid
     own = ndimage.gaussian_filter(y * warm, near) / (ndimage.gaussian_filter(warm, near) + 1e-3)
-    lift = warm * np.maximum(0, (t - around_t) - (own - around_y))
+    lift = warm * np.maximum(0, (t - _around(t, rest, wide)) - (own - _around(y, rest, wide)))
     out = good.astype(np.float32) + 255 * lift[..., None]
     return (np.clip(out, 0, 255) + 0.5).astype(np.uint8)
+
+
+def _around(values: Array, weight: Array, size: float) -> Array:
+    """Average over the neighborhood, counting only what ``weight`` says."""
+    total = ndimage.gaussian_filter(weight, size) + 1e-4
+    mean = float((values * weight).sum() / max(float(weight.sum()), 1e-4))
+    return (ndimage.gaussian_filter((values - mean) * weight, size) / total + mean).astype(
+        np.float32
+    )
 
 
 def attributes(boxes_: list[Box], given: dict[str, Any]) -> dict[str, Any]:

@@ -126,8 +126,8 @@ def draw(seed: int, index: int, wish: Wish | None = None) -> Scene:
     stage = Stage(rng, dark, wet, season, float(lit))
     LAYOUTS[layout](stage)
     crowd = int(rng.choice([0, 1, 2, 3, 4, 6, 9], p=[0.07, 0.15, 0.2, 0.2, 0.16, 0.14, 0.08]))
-    people = add_people(stage, crowd)
     add_vehicles(stage, int(rng.integers(3, 11)))
+    people = add_people(stage, crowd)
     base = random_light(kind, rng)
     near = sorted(
         stage.lamps, key=lambda lamp: np.hypot(*np.subtract(lamp.position, stage.camera[0])[:2])

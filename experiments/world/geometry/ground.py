@@ -75,6 +75,32 @@ def plane(
     b.add(height_field(xs, ys, h.astype(np.float32)), material, color, heat, label, smooth=True)
 
 
+def ribbon(
+    b: Builder,
+    line_: np.ndarray,
+    width: float,
+    material: str,
+    color: Sequence[float],
+    heat: str,
+    label: str = "road",
+) -> None:
+    """Lay a strip of a width along a line of points ``(N, 3)``, a little higher in its middle."""
+    along = np.gradient(line_, axis=0)
+    side = np.stack([along[:, 1], -along[:, 0], np.zeros(len(line_))], 1)
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    wobble = 1 + 0.08 * np.sin(2.1 * np.arange(len(line_)))[:, None]
+    rows = []
+    for k in np.linspace(-0.5, 0.5, 5):
+        lift = np.array([0, 0, 0.02 * (1 - (2 * k) ** 2)])
+        rows.append(line_ + side * k * width * wobble + lift)
+    strip = np.stack(rows, 1)
+    n = np.arange(len(line_) - 1)[:, None] * 5 + np.arange(4)[None]
+    a, c = n.ravel(), n.ravel() + 5
+    faces = np.concatenate([np.stack([a, a + 1, c + 1], 1), np.stack([a, c + 1, c], 1)])
+    mesh = (strip.reshape(-1, 3).astype(np.float32), faces.astype(np.int32))
+    b.add(mesh, material, color, heat, label, smooth=True)
+
+
 def curb(b: Builder, x: float, y: tuple[float, float], height: float = 0.14) -> None:
     """Set curb stones of one meter along y."""
     for k, y0 in enumerate(np.arange(y[0], min(y[1], 90.0), 1.0)):

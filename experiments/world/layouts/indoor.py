@@ -18,7 +18,15 @@ def _lights(stage: Stage, size: tuple[float, float, float], share: float) -> Non
             on = bool(rng.random() < share)
             rooms.ceiling_light(stage.builder, (float(x), float(y), h), on)
             if on and len(stage.lamps) < 8:
-                stage.lamps.append(Lamp((float(x), float(y), h - 0.25), stage.lamp_color, 2.2, (0.0, 0.0, -1.0), 85.0))
+                stage.lamps.append(
+                    Lamp(
+                        (float(x), float(y), h - 0.25),
+                        stage.lamp_color,
+                        2.2,
+                        (0.0, 0.0, -1.0),
+                        85.0,
+                    )
+                )
 
 
 def _office(stage: Stage, w: float, d: float) -> None:
@@ -41,9 +49,16 @@ def _hall(stage: Stage, w: float, d: float) -> None:
     rng, b = stage.rng, stage.builder
     for _ in range(int(rng.integers(4, 10))):
         x = rng.choice([-1, 1]) * rng.uniform(w * 0.25, w / 2 - 0.6)
-        rooms.machine(b, rng, (float(x), float(rng.uniform(1.5, d - 1)), 0.0), bool(rng.random() < 0.6))
+        rooms.machine(
+            b, rng, (float(x), float(rng.uniform(1.5, d - 1)), 0.0), bool(rng.random() < 0.6)
+        )
     for _ in range(5):
-        rooms.shelf(b, rng, (float(rng.choice([-1, 1]) * (w / 2 - 0.25)), float(rng.uniform(1, d - 1)), 0.0), 0.0)
+        rooms.shelf(
+            b,
+            rng,
+            (float(rng.choice([-1, 1]) * (w / 2 - 0.25)), float(rng.uniform(1, d - 1)), 0.0),
+            0.0,
+        )
 
 
 def indoor(stage: Stage) -> None:
@@ -51,11 +66,21 @@ def indoor(stage: Stage) -> None:
     rng, b = stage.rng, stage.builder
     stage.indoors = True
     kind = str(rng.choice(["office", "hall", "corridor", "garage"], p=[0.35, 0.3, 0.15, 0.2]))
-    w = {"office": rng.uniform(6, 9), "hall": rng.uniform(8, 12), "corridor": rng.uniform(2.4, 3.4), "garage": rng.uniform(10, 14)}[kind]
+    w = {
+        "office": rng.uniform(6, 9),
+        "hall": rng.uniform(8, 12),
+        "corridor": rng.uniform(2.4, 3.4),
+        "garage": rng.uniform(10, 14),
+    }[kind]
     d = rng.uniform(8, 15) if kind == "office" else rng.uniform(12, 22)
     h = rng.uniform(2.6, 3.1) if kind in ("office", "corridor", "garage") else rng.uniform(3.5, 5)
     size = (float(w), float(d), float(h))
-    rooms.shell(b, rng, size, "concrete" if kind == "garage" else str(rng.choice(["floor", "wood", "carpet"])))
+    rooms.shell(
+        b,
+        rng,
+        size,
+        "concrete" if kind == "garage" else str(rng.choice(["floor", "wood", "carpet"])),
+    )
     if kind != "garage":
         rooms.windows(b, rng, size, bool(rng.random() < 0.4))
     _lights(stage, size, rng.uniform(0.15, 0.6))
@@ -67,9 +92,21 @@ def indoor(stage: Stage) -> None:
         for y in np.arange(5, d - 1, 2.8):
             for side in (-1, 1):
                 if rng.random() < 0.6:
-                    stage.slots.append(Slot((side * (w / 2 - 2.6), float(y), 0.0), 0.0 if side < 0 else np.pi, False, ("car",)))
+                    stage.slots.append(
+                        Slot(
+                            (side * (w / 2 - 2.6), float(y), 0.0),
+                            0.0 if side < 0 else np.pi,
+                            False,
+                            ("car",),
+                        )
+                    )
     for _ in range(10):
         p = (float(rng.uniform(-w * 0.2, w * 0.2)), float(rng.uniform(3, d - 1)), 0.0)
         stage.spots.append(Spot(p, float(rng.uniform(0, 6.3)), ("standing", "walking")))
     z = rng.uniform(1.4, h - 0.4)
-    stage.look((float(rng.uniform(-0.25, 0.25) * w), 0.4, float(z)), float(rng.normal(0, 10)), float(-4 - 8 * (z - 1.4) / (h - 1.4) + rng.normal(0, 2)), float(rng.uniform(50, 75)))
+    stage.look(
+        (float(rng.uniform(-0.25, 0.25) * w), 0.4, float(z)),
+        float(rng.normal(0, 10)),
+        float(-4 - 8 * (z - 1.4) / (h - 1.4) + rng.normal(0, 2)),
+        float(rng.uniform(50, 75)),
+    )

@@ -63,6 +63,7 @@ class Stage:
     camera: tuple[Vector, Vector, float] = ((0.0, -9.0, 1.9), (0.0, 10.0, 1.5), 50.0)
     lamp_color: Vector = (1.0, 0.78, 0.48)
     indoors: bool = False
+    taken: list[Slot] = field(default_factory=list)
 
     def shine(self, position: Vector, intensity: float, cutoff: float = 72.0) -> None:
         """Put a lamp that shines down, or (``cutoff`` 180) all around, if it is dark."""
