@@ -11,6 +11,8 @@ from pathlib import Path
 from experiments.world.worlds import KINDS, LAYOUTS, Wish
 from ldf_utils.data.cli import ignore_interrupts, run_command
 
+ATTEMPTS = 6
+
 
 def size(text: str) -> tuple[int, int]:
     """Read ``WxH``."""
@@ -27,11 +29,17 @@ def render_one(
     folder: Path, seed: int, index: int, shape: tuple[int, int], wish: Wish, samples: int
 ) -> float:
     """Render and write pair ``index``; return the seconds that it took."""
-    from experiments.world.pair import render_pair, write_pair
+    from experiments.world.pair import BlockedView, render_pair, write_pair
     from experiments.world.worlds import draw
 
     start = time.perf_counter()
-    pair = render_pair(draw(seed, index, wish), *shape, samples=samples)
+    for attempt in range(ATTEMPTS):
+        try:
+            pair = render_pair(draw(seed, index, wish, attempt), *shape, samples=samples)
+            break
+        except BlockedView:
+            if attempt + 1 == ATTEMPTS:
+                raise
     pair.facts.update({"seed": seed, "index": index, "size": list(shape), "samples": samples})
     write_pair(pair, folder, f"{index:04d}")
     return time.perf_counter() - start

@@ -61,6 +61,7 @@ class ThermalCamera:
         gain: ``percentile`` (linear between two percentiles) or ``plateau`` (equalization).
         low: lower percentile, in percent.
         high: upper percentile, in percent.
+        headroom: how far the upper end moves from there to the warmest pixels, in [0, 1].
         plateau: clip of the histogram, multiples of its mean.
         detail: amount of local contrast enhancement, which leaves halos.
         gamma: of the output.
@@ -74,6 +75,7 @@ class ThermalCamera:
     columns: float = 0.04
     gain: str = "percentile"
     low: float = 1.0
+    headroom: float = 0.0
     high: float = 99.7
     plateau: float = 3.0
     detail: float = 0.3
@@ -88,7 +90,7 @@ def random_visible(kind: str, rng: np.random.Generator) -> VisibleCamera:
     cast = rng.normal(0, 0.05, 3) + (np.array([0.06, 0.02, -0.08]) * rng.normal() if dark else 0)
     return VisibleCamera(
         target=float(rng.uniform(0.2, 0.36) if kind == "night" else rng.uniform(0.36, 0.48)),
-        max_gain=float(rng.uniform(8, 40)) if dark else 60.0,
+        max_gain=float(rng.uniform(12, 55)) if dark else 60.0,
         blur=float(rng.uniform(0.45, 0.95)),
         motion=float(max(0.0, rng.normal(0, 1.2))) if dark else 0.0,
         noise=float(rng.uniform(0.002, 0.006)),
@@ -113,6 +115,7 @@ def random_thermal(rng: np.random.Generator) -> ThermalCamera:
         columns=float(rng.choice([0.0, 0.01, 0.03])),
         gain="plateau" if plateau else "percentile",
         low=float(rng.uniform(0.2, 2.0)),
+        headroom=float(rng.uniform(0.0, 0.9)),
         high=float(rng.uniform(99.3, 99.95)),
         plateau=float(rng.uniform(1.5, 5.0)),
         detail=float(rng.uniform(0.0, 0.9)) if plateau else float(rng.uniform(0, 0.5)),
@@ -205,6 +208,7 @@ def automatic_gain(celsius: Array, camera: ThermalCamera) -> Array:
         return (0.5 + (x - 0.5) * min(1.0, spread / camera.min_span)).astype(np.float32)
     solid = celsius[celsius > np.median(celsius) - 14.0]  # the cold sky does not set the range
     lo, hi = float(np.percentile(solid, camera.low)), float(np.percentile(celsius, camera.high))
+    hi += camera.headroom * max(0.0, float(np.percentile(celsius, 99.97)) - hi)
     if hi - lo < camera.min_span:
         hi = lo + camera.min_span
     return np.clip((celsius - lo) / (hi - lo), 0, 1).astype(np.float32)

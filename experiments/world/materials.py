@@ -41,7 +41,7 @@ MATERIALS: dict[str, Material] = {
     "tube_on": Material("diffuse", "plain", 3.0),
     "signal_on": Material("diffuse", "plain", 9.0),
     "lit_glass": Material("diffuse", "interior", 0.10, True),
-    "shop_glass": Material("diffuse", "shop", 0.2, True),
+    "shop_glass": Material("diffuse", "shop", 0.12, True),
     "screen": Material("diffuse", "sign", 0.3, True),
     "asphalt": Material("diffuse", "asphalt"),
     "asphalt_wet": Material("wet", "asphalt"),

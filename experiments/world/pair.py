@@ -26,6 +26,10 @@ Array = npt.NDArray[np.float32]
 TEMPERATURE_OFFSET, TEMPERATURE_SCALE, DEPTH_SCALE, SKY = 100.0, 100.0, 100.0, 65535
 
 
+class BlockedView(ValueError):
+    """Something stands right in front of the camera."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """Both pictures and what is true of them; all arrays are ``(H, W)`` or ``(H, W, 3)``."""
@@ -77,10 +81,16 @@ def render_pair(scene: Scene, width: int, height: int, samples: int = 3) -> Pair
         width: of the pictures, pixels; even.
         height: of the pictures, pixels; even.
         samples: paths for each of the 4 subpixels of a pixel.
+
+    Raises:
+        BlockedView: if something close fills more than an eighth of the picture.
     """
     rng = np.random.default_rng([scene.seed, 5])
     renderer = Renderer(scene.parts, max(scene.light.sun_color) > 0)
     view = shading.look(scene, renderer, width, height)
+    blocked = float((view.seen.depth < (1.2 if scene.layout == "indoor" else 3.0)).mean())
+    if blocked > 0.12:
+        raise BlockedView(f"{blocked:.0%} of the picture is closer than 3 m")
     clear = shading.visible_radiance(scene, scene.light, renderer, view, samples)
     temperature, band = shading.temperatures(scene, renderer, view)
     depth = shading.nearest(view.seen.depth, view.factor)

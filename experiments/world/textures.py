@@ -99,10 +99,11 @@ def asphalt(p: Points) -> Result:
         p.position * [1.0, 0.12, 1.0], 0.9, 3, seed=p.seed + 3, footprint=p.footprint
     )
     ridge = np.abs(p.noise(3.5, 4, 4))
-    crack = np.clip(1 - ridge / 0.018, 0, 1) * p.fade(0.05)
+    torn = np.clip(p.noise(9.0, 2, 6) * 4, 0, 1)
+    crack = torn * np.clip(1 - ridge / 0.014, 0, 1) * p.fade(0.05)
     patch = (p.noise(6.0, 1, 5) > 0.45).astype(np.float32)
     x = 1 + 0.22 * grain + 0.2 * blotch + 0.16 * stretched - 0.5 * crack - 0.25 * patch
-    return _gray(x), 0.6 * blotch + 0.7 * stretched - 0.4 * patch + 0.12 * grain + 0.6 * crack
+    return _gray(x), 0.6 * blotch + 0.7 * stretched - 0.4 * patch + 0.12 * grain + 0.25 * crack
 
 
 def paving(p: Points) -> Result:

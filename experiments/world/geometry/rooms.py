@@ -10,7 +10,7 @@ Vector = tuple[float, float, float]
 
 
 def shell(b: Builder, rng: np.random.Generator, size: Vector, floor: str = "floor") -> None:
-    """Build floor, ceiling and walls of a room from (-w/2, 0, 0) to (w/2, d, h), seen from inside."""
+    """Build floor, ceiling and walls of a room from (-w/2, 0, 0) to (w/2, d, h)."""
     w, d, h = size
     x = w / 2
     tone = rng.uniform(0.35, 0.6) * np.array([1.0, rng.uniform(0.94, 1.0), rng.uniform(0.8, 0.98)])

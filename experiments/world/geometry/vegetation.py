@@ -100,10 +100,10 @@ def forest(
     for _ in range(kinds):
         h = rng.uniform(*height)
         if rng.random() < 0.3:
-            grown.append((conifer(rng, h * 1.1, int(7000 * detail)), (0.03, 0.06, 0.025)))
+            grown.append((conifer(rng, h * 1.1, int(7000 * detail)), (0.045, 0.085, 0.035)))
         else:
             count = 0 if season == "winter" else int(9000 * detail)
-            green = {"autumn": (0.22, 0.12, 0.03)}.get(season, (0.07, 0.12, 0.03))
+            green = {"autumn": (0.22, 0.12, 0.03)}.get(season, (0.10, 0.16, 0.045))
             grown.append((broad_tree(rng, h, count), green))
     bark = tuple(rng.uniform(0.5, 1.1) * np.array([0.12, 0.09, 0.07]))
     for p in np.atleast_2d(np.asarray(positions, float)):
@@ -137,7 +137,7 @@ def bush(
     centers = u * np.asarray(radii) + np.asarray(center)
     centers = centers[centers[:, 2] > center[2] - radii[2] * 0.95]
     size = 0.035 + 0.03 * float(np.mean(radii))
-    tint = np.array([0.05, 0.09, 0.025]) * rng.uniform(0.7, 1.6) * rng.uniform(0.85, 1.15, 3)
+    tint = np.array([0.075, 0.13, 0.04]) * rng.uniform(0.7, 1.6) * rng.uniform(0.85, 1.15, 3)
     b.add(_leaves(centers, size, rng), "foliage", tuple(tint), "foliage", "vegetation")
     core = sphere(center, [r * 0.72 for r in radii], 5)
     b.add(core, "foliage", tuple(0.5 * tint), "foliage", "vegetation")
