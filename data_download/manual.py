@@ -112,7 +112,9 @@ def get(dataset: DataSet, roots: Roots, options: Options, registry: object = Non
                 f"({human(sum(sizes))}), from {options.source} to {where}"
             )
         for plan in plans:
-            require_writable(plan.folder)
+            targets = [path for *_, path in plan.targets()] + [*map(plan.label_target, plan.labels)]
+            for place in sorted({path.parent for path in targets} | {plan.folder}):
+                require_writable(place)
         origin = describe(dataset, options.source)
         return "\n".join(unpack(dataset, plan, origin) for plan in plans)
 

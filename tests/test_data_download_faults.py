@@ -495,6 +495,15 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_work(
     assert server.log == []
 
 
+def test_a_folder_that_nothing_can_be_unpacked_to_is_named_before_the_work(unprivileged, capsys):
+    hand = Hand(unprivileged)
+    (hand.home / "vi").mkdir(parents=True)
+    (hand.home / "vi").chmod(0o555)
+    assert hand.get() == 1
+    assert f"{hand.home / 'vi'}: cannot be written, permission denied" in capsys.readouterr().err
+    assert hand.written() == []
+
+
 def test_files_that_cannot_be_read_are_said_to_be_so(unprivileged, capsys):
     hand = Hand(unprivileged)
     source = unprivileged / "folder"
