@@ -80,3 +80,22 @@ def lesson(lesson_scenes):
 
     generator = torch.Generator().manual_seed(2)  # one that draws every kind of damage
     return dataset.make_batch(lesson_scenes, torch.arange(52), generator)
+
+
+@pytest.fixture
+def pairs():
+    """Four small pairs in memory, two of them in color."""
+    from training_helpers import make_pair
+
+    return [make_pair(f"p{i}", 40 + i, 50 - i, seed=i, channels=1 + 2 * (i % 2)) for i in range(4)]
+
+
+@pytest.fixture
+def set_folder(pairs, tmp_path):
+    """The same pairs as a folder."""
+    from ldf_utils.data.images import write_image
+
+    for pair in pairs:
+        write_image(pair.infrared, tmp_path / "data" / "Some" / "ir" / f"{pair.name}.png")
+        write_image(pair.visible, tmp_path / "data" / "Some" / "vi" / f"{pair.name}.png")
+    return tmp_path / "data" / "Some"

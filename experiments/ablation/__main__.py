@@ -13,8 +13,7 @@ from experiments.ablation.run import Settings, run_study
 from experiments.ablation.variants import VARIANTS, Variant
 from ldf_utils.data.cli import run_command
 from ldf_utils.evaluation.ablation import BASE
-from ldf_utils.training.__main__ import _setting
-from ldf_utils.training.config import TrainConfig
+from ldf_utils.training.config import TrainConfig, parse_setting
 
 # --- command line
 
@@ -32,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these variants")
     parser.add_argument("--clip", default=BASE.clip, help="mini, openai, or a model's folder")
     parser.add_argument(
-        "--set", type=_setting, action="append", default=[], metavar="KEY=VALUE",
+        "--set", type=parse_setting, action="append", default=[], metavar="KEY=VALUE",
         help="another setting of ldf_utils.training for all variants",
     )  # fmt: skip
     parser.add_argument(

@@ -27,7 +27,8 @@ _said = threading.Lock()  # acquired by whoever prints the one line, and never r
 
 
 def run_command(
-    main: Callable[[], int | None], stopped: str = "stopped from the keyboard"
+    main: Callable[[], int | None],
+    stopped: str | Callable[[], str] = "stopped from the keyboard",
 ) -> NoReturn:
     """Run a command line and end the process with its exit code.
 
@@ -41,7 +42,7 @@ def run_command(
     Args:
         main: parses ``sys.argv``, does the work and returns the exit code; None is 0. It must not
             catch `KeyboardInterrupt`.
-        stopped: the line for Ctrl-C; say here what was kept.
+        stopped: the line for Ctrl-C, or a function that gives it; say here what was kept.
 
     Raises:
         SystemExit: with the exit code.
@@ -89,7 +90,7 @@ def _replace_unknown_characters() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _end_soon_after_interrupt(stopped: str) -> None:
+def _end_soon_after_interrupt(stopped: str | Callable[[], str]) -> None:
     """Raise `KeyboardInterrupt` on SIGINT, and end the process soon after it.
 
     The operating system's part of the signal handler writes to a socket at once, also while Python
@@ -111,12 +112,13 @@ def _end_soon_after_interrupt(stopped: str) -> None:
     signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
 
 
-def _end(stopped: str) -> NoReturn:
+def _end(stopped: str | Callable[[], str]) -> NoReturn:
     """Print one line and end the process and its workers now."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if _said.acquire(blocking=False):
-        line = f"{stopped}\n".encode("ascii", "replace")
+        text = stopped if isinstance(stopped, str) else stopped()
+        line = f"{text}\n".encode("ascii", "replace")
         with contextlib.suppress(OSError):
             os.write(2, b"\n" + line if os.isatty(2) else line)
     else:  # another thread is about to end the process

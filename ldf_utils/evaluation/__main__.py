@@ -105,7 +105,7 @@ def _measure(arguments: argparse.Namespace, team: Team) -> tuple[PairFolder, lis
             cache = None
     problems: list[str] = []
     pairs = PairFolder(arguments.set_dir, problems.append)
-    whole, pairs.files = pairs.files, team.share(pairs.files)
+    whole, pairs.files = pairs.files, team.shard(pairs.files)
     rows = evaluate_set(
         pairs,
         arguments.methods,

@@ -301,7 +301,7 @@ def fuse_folder(
     )
     # Pictures without a partner are named by the first process.
     report = FolderReport(problems=[] if team.rank else problems)
-    pairs = team.share(pairs)
+    pairs = team.shard(pairs)
     bar = tqdm(pairs, desc="fusing", unit="pair", disable=True if team.rank else None)
     for number, (stem, infrared_path, visible_path) in enumerate(bar, 1):
         target = output if to_file else output / f"{stem}.png"

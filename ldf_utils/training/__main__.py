@@ -3,118 +3,119 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
-import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-from ldf_utils.data.pairs import PairFolder
+from ldf_utils.data.cli import run_command
+from ldf_utils.data.files import check_writable, explain
+from ldf_utils.data.pairs import PairFolder, find_sets
 from ldf_utils.data.scenes import open_sets
-from ldf_utils.training.config import TrainConfig
-from ldf_utils.training.distributed import ProcessError, join_team
-from ldf_utils.training.trainer import (
-    CHECKPOINT,
-    CURVES,
-    NETWORK,
-    TrainingError,
-    _first_alone,
-    draw_curves,
-    fit,
-)
-
-# --- command line
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, found {text!r}")
-    try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name.strip(), value
+from ldf_utils.training.config import TrainConfig, parse_setting, read_config
+from ldf_utils.training.distributed import ProcessError, Team, join_team
+from ldf_utils.training.run_folder import CHECKPOINT, CURVES, HISTORY, NETWORK, draw_curves
+from ldf_utils.training.trainer import TrainingError, fit
 
 
 def _parser() -> argparse.ArgumentParser:
+    settings = ", ".join(f"{setting.name}={setting.default!r}" for setting in fields(TrainConfig))
     parser = argparse.ArgumentParser(
         prog="python -m ldf_utils.training",
         description="Train a fusion network with words. The folder of the run holds config.json, "
         "environment.json, history.csv and curves.png, samples/, checkpoint.pt and, in the end, "
-        "network.pt for python -m ldf_utils.fusing.",
-        epilog="Settings: "
-        + ", ".join(f"{setting.name}={setting.default!r}" for setting in fields(TrainConfig))
-        + ".",
+        "network.pt for python -m ldf_utils.fusion.",
+        epilog=f"Settings: {settings}.",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
-    parser.add_argument(
-        "--set",
-        type=_setting,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one setting; overrides the file",
-    )
-    parser.add_argument(
-        "--data",
-        metavar="DIR",
-        help="a set (with ir/ and vi/) or a folder of sets; else LDF_DATA_DIR, else pairs that "
-        "are generated",
-    )
-    parser.add_argument(
-        "--generated", type=int, default=12, metavar="N", help="pairs of each generated set"
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="of the run; runs/NAME for a config NAME.toml"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    add = parser.add_argument
+    add("--config", type=Path, metavar="FILE", help="settings as TOML")
+    add("--set", action="append", default=[], metavar="KEY=VALUE",
+        help="one setting; overrides the file")  # fmt: skip
+    add("--data", metavar="DIR", help="a set (with ir/ and vi/) or a folder of sets; else "
+        "LDF_DATA_DIR, else pairs that are generated")  # fmt: skip
+    add("--infrared-range", default="auto", metavar="RANGE", help="which counts of deep infrared "
+        "pictures of a set are black and white: auto (logged), full, or LOW:HIGH")  # fmt: skip
+    add("--polarity", choices=("white-hot", "black-hot"), default="white-hot",
+        help="how the infrared pictures show what is hot (default: white-hot)")  # fmt: skip
+    add("--generated", type=int, default=12, metavar="N", help="pairs of each generated set")
+    add("--output", type=Path, metavar="DIR", help="of the run; runs/NAME for a config NAME.toml")
+    add("--resume", action="store_true", help="go on where the run stopped")
     return parser
 
 
-def _train(arguments: argparse.Namespace) -> None:
-    values = {}
-    if arguments.config:
-        values = tomllib.loads(arguments.config.read_text(encoding="utf-8"))
-    config = TrainConfig.from_dict(values | dict(arguments.set))
-    output = arguments.output
-    if output is None:
-        if arguments.config is None:
-            raise ValueError("name a folder for the run with --output, or a --config")
-        output = Path("runs") / arguments.config.stem
+def _config(arguments: argparse.Namespace) -> TrainConfig:
+    config = read_config(arguments.config) if arguments.config else TrainConfig()
+    try:
+        return TrainConfig.from_dict(config.to_dict() | dict(map(parse_setting, arguments.set)))
+    except ValueError as error:
+        raise ValueError(f"--set: {error}") from error
+
+
+def _output(arguments: argparse.Namespace) -> Path:
+    if arguments.output is None and arguments.config is None:
+        raise ValueError("name a folder for the run with --output, or a --config")
+    output = arguments.output or Path("runs") / arguments.config.stem
     if (output / CHECKPOINT).exists() and not arguments.resume:
         raise ValueError(
-            f"{output} holds a run already; add --resume to go on with it, or name another folder"
+            f"{output} holds a run already; add --resume to go on with it, or name another folder "
+            "with --output DIR"
         )
-    if arguments.data and (Path(arguments.data) / "ir").is_dir():
-        pairs = PairFolder(arguments.data)
-    else:
-        pairs = _first_alone(
-            join_team(config.device), lambda: open_sets(arguments.data, count=arguments.generated)
-        )
+    check_writable(output, folder=True)
+    return output
+
+
+def _pairs(arguments: argparse.Namespace, team: Team) -> dict[str, PairFolder]:
+    data = arguments.data or os.environ.get("LDF_DATA_DIR")
+    if not data:
+        return team.first_alone(lambda: open_sets(count=arguments.generated))
+    camera = {
+        "infrared_range": arguments.infrared_range,
+        "black_hot": arguments.polarity == "black-hot",
+    }
+    if (Path(data) / "ir").is_dir():
+        return {data: PairFolder(data, **camera)}
+    return find_sets(data, **camera)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    config, output = _config(arguments), _output(arguments)
+    team = join_team(config.device)
+    if team.rank > 0:  # the first process speaks for all
+        logging.disable(logging.WARNING)
+    pairs = _pairs(arguments, team)
     result = fit(config, pairs, folder=output, resume=arguments.resume)
-    if int(os.environ.get("RANK", 0)) == 0:
+    if team.rank == 0:
         draw_curves(result.history, result.folder / CURVES)
         last = result.history[-1]
-        print(f"{config.steps} steps, loss {last['total']:.3f}; {result.folder / NETWORK}")
+        kept = f", {last['kept']:.0%} of the patches kept" if "kept" in last else ""
+        print(f"{config.steps} steps, loss {last['total']:.3f}{kept}; {result.folder / NETWORK}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: 0 when trained, 1 if the training failed, 2 if it could not start."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     many = int(os.environ.get("WORLD_SIZE", 1)) > 1
     who = f"process {os.environ.get('RANK')}: " if many else ""
     try:
         _train(_parser().parse_args(argv))
-    except (TrainingError, ProcessError) as error:
-        print(f"error: {who}{error}", file=sys.stderr, flush=True)
-        return 1
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"error: {who}{error}", file=sys.stderr, flush=True)
-        return 2
+        print(f"error: {who}{explain(error)}", file=sys.stderr, flush=True)
+        return 1 if isinstance(error, TrainingError | ProcessError) else 2
     return 0
 
 
+def _stopped(argv: Sequence[str] | None = None) -> str:
+    """Say after Ctrl-C which steps are kept, and how to go on."""
+    arguments = _parser().parse_args(argv)
+    folder = arguments.output or Path("runs") / arguments.config.stem
+    try:
+        steps = len((folder / HISTORY).read_text(encoding="utf-8").splitlines()) - 1
+        kept = f"{steps} steps are kept in {folder / CHECKPOINT}; go on with --resume"
+    except OSError:
+        kept = "no step was finished yet"
+    return f"stopped from the keyboard; {kept}"
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main, _stopped)

@@ -1,171 +1,96 @@
-"""The settings of a training."""
+"""The settings of a training: what they are, their limits, and how they are read."""
 
 from __future__ import annotations
 
 import difflib
-import math
+import operator
+import os
+import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from ldf_utils.clip.model import PROMPTS, Prompts
 from ldf_utils.losses.fusion_loss import LossWeights
-from ldf_utils.losses.patches import (
-    PatchSampler,
-)
+from ldf_utils.losses.patches import PatchSampler
 from ldf_utils.networks.bounded import BoundedFusionNetwork
 from ldf_utils.networks.ldfusion import LDLite, PaperNetwork
 
 NETWORKS = {"bounded": BoundedFusionNetwork, "paper": PaperNetwork, "lite": LDLite}
-SCHEDULES = ("cosine", "halving", "released")
-AUGMENTS = ("none", "affine", "released")
-PERCEPTUAL = ("filterbank", "vgg19", "auto")
+
+RENAMED = dict(ahead="prefetch", floor="min_lr_ratio", lean="frozen", tries="max_resamples")
+"""Settings that earlier versions called by another name: old to new."""
+
+_SIGNS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
+_Count = Annotated[int, ">= 1"]
+_Ratio = Annotated[float, ">= 0", "<= 1"]
+_NotNegative = Annotated[float, ">= 0", "< inf"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a run, but for the pairs. The defaults follow arXiv:2402.16267.
+    """Hold everything that decides a run, but for the pairs; the defaults follow arXiv:2402.16267.
 
-    Attributes:
-        steps: optimizer steps of the whole run.
-        batch: crops per process that are in memory together.
-        accumulate: how many such batches, one after the other, make the gradient of a step; their
-            gradients are averaged, and processes exchange them once.
-        crop: side of a crop in pixels. Smaller images are mirrored at their borders.
-        seed: of the first weights of the network and of all that is drawn.
-        learning_rate: of Adam, at its highest.
-        schedule: what it does after the warm-up: ``cosine`` falls to ``floor``; ``halving`` halves
-            it after 50, 60, 70, 80 and 90 % of the steps, as the authors' settings ask for;
-            ``released`` does what their code does with them, see `learning_rate`.
-        warmup: share of the steps in which it rises to that, in a line.
-        floor: share of it that is left at the last step, after a cosine decay.
-        noise: standard deviation of the noise added to what the network sees; the losses see the
-            clean crops.
-        flip: mirror half of the crops left to right.
-        augment: ``none`` leaves crops as they are; ``affine`` turns, shifts, zooms and shears them
-            as patches are, with pixels from the whole picture; ``released`` does so within the
-            crop, by the nearest pixel and with 0 beyond its border.
-        order: ``random`` draws every crop from any pair; ``epochs`` goes through all pairs in a
-            new order each time before one comes again, each process through its own share.
-        min_std: a crop is drawn again if both sources have a lower standard deviation; from the
-            same pair where the order is ``epochs``.
-        tries: how often at most; then the last one is taken.
-        cache_mb: memory for pairs that were read, in MB; the others are read again when drawn.
-        network: ``bounded``, ``paper`` or ``lite``.
-        clip: as in `ldf_utils.clip_space.load_clip`.
-        prompt_infrared: the sentence for the infrared image.
-        prompt_visible: the sentence for the visible image.
-        prompt_fused: the sentence for the fused image, the objective.
-        weight_direction: weight of the direction term; 0 switches it off, as with the others.
-        weight_patch: weight of the patch term.
-        weight_angle: weight of the angle term.
-        weight_perceptual: weight of the perceptual term.
-        perceptual: ``filterbank``, ``vgg19``, or ``auto``: VGG19 where its weights can be had,
-            else the filter bank, which is then named in the log.
-        patches: per crop.
-        patch_rule: ``views`` or ``released``, see `ldf_utils.patches.PatchSampler`.
-        patch_degrees: largest rotation of a patch.
-        entropy_threshold: bits that both source patches have to exceed; 0 keeps every patch.
-        mean_over: ``all`` or ``kept``, see `ldf_utils.losses.patch_direction_loss`.
-        ignore_below: patch losses up to this value do not count; 0 switches it off.
-        autocast: run CLIP and VGG19 in bfloat16.
-        autocast_network: run the network that is trained in bfloat16, its weights in float32.
-        frozen: run CLIP and VGG19 as `ldf_utils.clip.frozen`: equal up to rounding, less work.
-        compile: compile the frozen towers; slower to start, faster then. It needs a C++ compiler.
-        cache_sources: keep the embeddings of sources whose crop is always the same, that is of
-            pictures no larger than the crop.
-        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ...
-        checkpoint_every: steps between checkpoints.
-        ahead: steps whose crops are read and cut in the background; 0 does it in between.
-        samples: pictures that show, at each checkpoint, what the network makes.
+    Each setting is explained beside it and checked against its annotation.
 
     Raises:
         ValueError: for a value of another type or out of its range.
+
+    Example:
+        >>> TrainConfig(steps=240, batch=4, crop=128, weight_perceptual=100).weights.perceptual
+        100
     """
 
-    steps: int = 2000
-    batch: int = 16
-    accumulate: int = 1
-    crop: int = 224
-    seed: int = 0
-    learning_rate: float = 5e-4
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    floor: float = 0.01
-    noise: float = 0.03
-    flip: bool = True
-    augment: str = "none"
-    order: str = "random"
-    min_std: float = 0.05
-    tries: int = 10
-    cache_mb: float = 1024.0
-    network: str = "bounded"
-    clip: str = "auto"
+    steps: _Count = 2000  # of the optimizer, in the whole run
+    batch: _Count = 16  # crops per process that are in memory together
+    accumulate: _Count = 1  # batches whose mean gradient makes a step; exchanged once
+    crop: Annotated[int, ">= 32"] = 224  # side in pixels; smaller images are mirrored
+    seed: Annotated[int, ">= 0"] = 0  # of the network's first weights and of all that is drawn
+    learning_rate: Annotated[float, "> 0", "< inf"] = 5e-4  # of Adam, at its highest
+    # What the rate does after the warm-up, see `ldf_utils.training.schedule.learning_rate`.
+    schedule: Literal["cosine", "halving", "released"] = "cosine"
+    warmup: _Ratio = 0.05  # share of the steps in which the rate rises in a line
+    min_lr_ratio: _Ratio = 0.01  # share of the rate that is left after a cosine decay
+    noise: _NotNegative = 0.03  # std of what is added for the network; losses see clean crops
+    flip: bool = True  # mirror half of the crops left to right
+    # affine: turned, shifted, zoomed and sheared as patches are, with pixels of the whole picture;
+    # released: the same within the crop, by the nearest pixel, 0 beyond its border.
+    augment: Literal["none", "affine", "released"] = "none"
+    # epochs: all pairs have their turn before one comes again, each process has its own shard.
+    order: Literal["random", "epochs"] = "random"
+    min_std: _NotNegative = 0.05  # a crop is drawn again if both sources have a lower std
+    max_resamples: _Count = 10  # how many are drawn at most; then the last one is taken
+    cache_mb: Annotated[float, ">= 0"] = 1024.0  # for pairs that were read
+    network: Literal["bounded", "paper", "lite"] = "bounded"
+    clip: str = "auto"  # as in `ldf_utils.clip.loading.load_clip`
     prompt_infrared: str = PROMPTS.infrared
     prompt_visible: str = PROMPTS.visible
-    prompt_fused: str = PROMPTS.fused
-    weight_direction: float = LossWeights.direction
-    weight_patch: float = LossWeights.patch
-    weight_angle: float = LossWeights.angle
-    weight_perceptual: float = LossWeights.perceptual
-    perceptual: str = "filterbank"
-    patches: int = PatchSampler.count
-    patch_rule: str = PatchSampler.rule
-    patch_degrees: float = PatchSampler.degrees
-    entropy_threshold: float = 6.0
-    mean_over: str = "all"
-    ignore_below: float = 0.0
-    autocast: bool = False
-    autocast_network: bool = False
-    frozen: bool = False
-    compile: bool = False
-    cache_sources: bool = False
-    device: str = "auto"
-    checkpoint_every: int = 200
-    ahead: int = 1
-    samples: int = 2
+    prompt_fused: str = PROMPTS.fused  # the objective
+    weight_direction: _NotNegative = LossWeights.direction  # 0 switches a term off
+    weight_patch: _NotNegative = LossWeights.patch
+    weight_angle: _NotNegative = LossWeights.angle
+    weight_perceptual: _NotNegative = LossWeights.perceptual
+    # auto: VGG19 where its weights can be had, else the filter bank; the log says which.
+    perceptual: Literal["filterbank", "vgg19", "auto"] = "filterbank"
+    patches: _Count = PatchSampler.count  # per crop
+    patch_rule: Literal["views", "released"] = "views"  # see `ldf_utils.losses.patches`
+    patch_degrees: Annotated[float, ">= 0", "<= 180"] = PatchSampler.degrees  # largest rotation
+    entropy_threshold: Annotated[float, ">= 0", "<= 8"] = 6.0  # bits, of both sources; 0 keeps all
+    mean_over: Literal["all", "kept"] = "all"  # see `ldf_utils.losses.direction`
+    ignore_below: Annotated[float, ">= 0", "<= 2"] = 0.0  # patch losses up to this do not count
+    autocast: bool = False  # run CLIP and VGG19 in bfloat16
+    autocast_network: bool = False  # run the network in bfloat16, its weights in float32
+    frozen: bool = False  # run CLIP and VGG19 as `ldf_utils.clip.frozen`: equal but for rounding
+    compile: bool = False  # compile these frozen towers; it needs a C++ compiler
+    device: str = "auto"  # a GPU where there is one; cpu, cuda, ...
+    checkpoint_every: _Count = 200  # steps
+    prefetch: Annotated[int, ">= 0"] = 1  # steps whose crops are made in the background
+    samples: Annotated[int, ">= 0"] = 2  # pictures at each checkpoint of what the network makes
 
-    def __post_init__(self):
-        for setting in fields(self):
-            value, kind = getattr(self, setting.name), type(setting.default)
-            if kind is float and isinstance(value, int) and not isinstance(value, bool):
-                object.__setattr__(self, setting.name, float(value))
-            elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                raise ValueError(
-                    f"{setting.name} is to be of type {kind.__name__}, found {value!r}; "
-                    f"the default is {setting.default!r}"
-                )
-        checks = {
-            "steps": (self.steps >= 1, "at least 1"),
-            "batch": (self.batch >= 1, "at least 1"),
-            "accumulate": (self.accumulate >= 1, "at least 1"),
-            "schedule": (self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
-            "augment": (self.augment in AUGMENTS, f"one of {', '.join(AUGMENTS)}"),
-            "order": (self.order in ("random", "epochs"), "random or epochs"),
-            "patch_rule": (self.patch_rule in ("views", "released"), "views or released"),
-            "ahead": (self.ahead >= 0, "0 or more"),
-            "samples": (self.samples >= 0, "0 or more"),
-            "crop": (self.crop >= 32, "at least 32"),
-            "seed": (self.seed >= 0, "0 or more"),
-            "learning_rate": (0 < self.learning_rate < math.inf, "above 0"),
-            "warmup": (0 <= self.warmup <= 1, "in [0, 1]"),
-            "floor": (0 <= self.floor <= 1, "in [0, 1]"),
-            "noise": (0 <= self.noise < math.inf, "0 or more"),
-            "min_std": (0 <= self.min_std < math.inf, "0 or more"),
-            "tries": (self.tries >= 1, "at least 1"),
-            "cache_mb": (self.cache_mb >= 0, "0 or more"),
-            "network": (self.network in NETWORKS, f"one of {', '.join(NETWORKS)}"),
-            "perceptual": (self.perceptual in PERCEPTUAL, f"one of {', '.join(PERCEPTUAL)}"),
-            "patches": (self.patches >= 1, "at least 1"),
-            "patch_degrees": (0 <= self.patch_degrees <= 180, "in [0, 180]"),
-            "entropy_threshold": (0 <= self.entropy_threshold <= 8, "in [0, 8] bits"),
-            "mean_over": (self.mean_over in ("all", "kept"), "all or kept"),
-            "ignore_below": (0 <= self.ignore_below <= 2, "in [0, 2]"),
-            "checkpoint_every": (self.checkpoint_every >= 1, "at least 1"),
-        }
-        for name, (good, expected) in checks.items():
-            if not good:
-                raise ValueError(f"{name} is to be {expected}, found {getattr(self, name)!r}")
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            _check(name, getattr(self, name), hint)
         _ = self.weights  # checks them
 
     @property
@@ -183,20 +108,74 @@ class TrainConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values by name, for JSON, TOML or a checkpoint."""
+        """Return plain values by name, for JSON, TOML or a checkpoint."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """The configuration with these values, and the defaults for the rest.
+        """Return the configuration with these values, and the defaults for the rest.
 
         Raises:
-            ValueError: for an unknown name (the nearest known one is named) or a bad value.
+            ValueError: for an unknown name (the new or the nearest one is named) or a bad value.
         """
         known = [setting.name for setting in fields(cls)]
         for name in values:
+            if name in RENAMED:
+                raise ValueError(f"the setting {name!r} is now called {RENAMED[name]!r}; rename it")
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
                 raise ValueError(f"there is no setting {name!r}; {hint}")
         return cls(**values)
+
+
+def _check(name: str, value: Any, hint: Any) -> None:
+    """Raise a `ValueError` unless a value is of the annotated type and within its limits."""
+    kind, *limits = get_args(hint) or (hint,)
+    if isinstance(kind, str):  # of a Literal
+        if value not in (kind, *limits):
+            raise ValueError(f"{name} must be one of {', '.join((kind, *limits))}, got {value!r}")
+        return
+    of_kind = isinstance(value, int | float if kind is float else kind)
+    if not of_kind or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
+    for limit in limits:
+        sign, bound = limit.split()
+        if not _SIGNS[sign](value, float(bound)):
+            raise ValueError(f"{name} must be {limit}, got {value!r}")
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Split ``KEY=VALUE``; the value is read as TOML, or is a string if it is none.
+
+    Raises:
+        ValueError: if there is no key or no equals sign.
+
+    Example:
+        >>> parse_setting("steps=300"), parse_setting("prompt_fused=a sharp image")
+        (('steps', 300), ('prompt_fused', 'a sharp image'))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f"expected KEY=VALUE, got {text!r}")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value
+
+
+def read_config(path: str | os.PathLike) -> TrainConfig:
+    """Read settings from a TOML file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        ValueError: if it is not TOML, or as `TrainConfig.from_dict`; the file is named.
+        OSError: if it cannot be read.
+    """
+    try:
+        return TrainConfig.from_dict(tomllib.loads(Path(path).read_text(encoding="utf-8-sig")))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text in UTF-8 ({error.reason})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: expected settings as TOML, KEY = VALUE ({error})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DistributedSampler
 
+from ldf_utils.data.headers import size_problem
 from ldf_utils.data.images import ImageError, to_8bit
 from ldf_utils.data.pairs import Pair
 from ldf_utils.losses.patches import (
@@ -22,14 +22,12 @@ from ldf_utils.losses.patches import (
 )
 from ldf_utils.training.config import TrainConfig
 
-# --- what a step is made of
-
 
 class EpochOrder:
-    """Which pair each crop is cut from, if all pairs are to have their turn.
+    """Say which pair each crop is cut from, if all pairs are to have their turn.
 
     The pairs are dealt out by torch's `DistributedSampler`: in each epoch every process gets its
-    own share of a new order of all pairs. The shares are of equal length, so where the pairs do not
+    own shard of a new order of all pairs. The shards are of equal length, so where the pairs do not
     go into the processes evenly, some come twice.
 
     Args:
@@ -40,16 +38,17 @@ class EpochOrder:
     """
 
     def __init__(self, pairs: int, rank: int = 0, count: int = 1, seed: int = 0):
-        self.sampler = DistributedSampler(range(pairs), count, rank, shuffle=True, seed=seed)
+        numbers: Any = range(pairs)
+        self.sampler: DistributedSampler[int] = DistributedSampler(numbers, count, rank, seed=seed)
         self._epoch: tuple[int, list[int]] = (-1, [])
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """Pairs of an epoch for this process."""
+        """Return the pairs of an epoch for this process."""
         return len(self.sampler)
 
     def pair(self, position: int) -> int:
-        """The pair of the crop at this position, counted over all epochs from 0."""
+        """Return the pair of the crop at this position, counted over all epochs from 0."""
         epoch, place = divmod(position, len(self))
         with self._lock:
             if epoch != self._epoch[0]:
@@ -59,16 +58,16 @@ class EpochOrder:
 
 
 class Crops:
-    """Random crops of pairs.
+    """Draw random crops of pairs.
 
     Pairs are kept as 8-bit luminance once read, up to a limit; sources of 16 bits are rounded to
     8 whether they are kept or not, so the limit does not change what is drawn. Several threads may
     draw at the same time.
 
     Args:
-        pairs: a sequence of `ldf_utils.images.Pair`.
-        config: ``crop``, ``flip``, ``augment``, ``order``, ``min_std``, ``tries`` and ``cache_mb``
-            are used.
+        pairs: a sequence of `ldf_utils.data.pairs.Pair`.
+        config: ``crop``, ``flip``, ``augment``, ``order``, ``min_std``, ``max_resamples`` and
+            ``cache_mb`` are used.
         rank: number of this process, which matters if ``order`` is ``epochs``.
         count: of processes.
 
@@ -91,7 +90,7 @@ class Crops:
         self._lock = threading.Lock()
 
     def luminances(self, index: int) -> torch.Tensor:
-        """Infrared and visible luminance of one pair, ``(2, H, W)`` uint8.
+        """Return infrared and visible luminance of one pair, ``(2, H, W)`` uint8.
 
         Raises:
             ImageError: if a picture cannot be read, the two differ in size, or are too small to be
@@ -99,21 +98,11 @@ class Crops:
         """
         if index in self.cache:
             return self.cache[index]
-        pair, crop = self.pairs[index], self.config.crop
-        place = pair.infrared_path or f"pair {pair.name!r}"
-        (height, width), other = pair.infrared.shape[-2:], pair.visible.shape[-2:]
-        if (height, width) != tuple(other):
-            raise ImageError(
-                f"{place}: the infrared image is {width} x {height} pixels and the visible one "
-                f"{other[1]} x {other[0]}; a pair must be registered, so both need one size"
-            )
-        least = math.ceil((crop + 2) / 3)
-        if min(height, width) < least:
-            raise ImageError(
-                f"{place}: {width} x {height} pixels are too few for crops of {crop}; expected "
-                f"sides of at least {least} (smaller ones cannot be mirrored so far). Set a "
-                "smaller crop, or leave this pair out"
-            )
+        pair = self.pairs[index]
+        name = str(pair.infrared_path or f"pair {pair.name!r}")
+        problem = size_problem(name, pair.size, pair.visible.shape[-2:], self.config.crop)
+        if problem:
+            raise ImageError(problem)
         both = to_8bit(torch.cat([pair.infrared, pair.luminance])).to(torch.uint8)
         with self._lock:
             if both.numel() <= self.room and index not in self.cache:
@@ -121,49 +110,74 @@ class Crops:
                 self.room -= both.numel()
         return both
 
+    def batch(
+        self, generator: torch.Generator, start: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return infrared and visible crops, each ``(B, 1, crop, crop)`` in [0, 1].
+
+        Args:
+            generator: source of randomness.
+            start: how many crops this process has drawn before in the run; used if the order is
+                ``epochs``.
+        """
+        chosen: list[int | None] = [None] * self.config.batch
+        if self.order is not None:
+            chosen = [self.order.pair(start + k) for k in range(self.config.batch)]
+        drawn = torch.stack([self.draw(generator, index) for index in chosen])
+        return drawn[:, :1], drawn[:, 1:]
+
     def draw(self, generator: torch.Generator, index: int | None = None) -> torch.Tensor:
-        """One crop, ``(2, crop, crop)`` float32 in [0, 1], infrared first.
+        """Return one crop, ``(2, crop, crop)`` float32 in [0, 1], infrared first.
 
         Args:
             generator: source of randomness.
             index: the pair to cut from; drawn as well if None.
         """
-        return self._draw(generator, index)[0]
-
-    def _draw(
-        self, generator: torch.Generator, chosen: int | None
-    ) -> tuple[torch.Tensor, tuple[int, bool] | None]:
-        """A crop, and (pair, mirrored) if a crop of this pair can be no other."""
-
-        def below(count: int) -> int:
-            return int(torch.randint(count, (), generator=generator))
-
-        crop = self.config.crop
-        for _ in range(self.config.tries):
-            index = below(len(self.pairs)) if chosen is None else chosen
-            both = self.luminances(index)
-            height, width = both.shape[-2:]
+        for _ in range(self.config.max_resamples):
+            chosen = _below(len(self.pairs), generator) if index is None else index
+            both = self.luminances(chosen)
             if self.config.augment == "affine":
                 cut = self._view(both, generator)
             else:
-                top, left = below(max(1, height - crop + 1)), below(max(1, width - crop + 1))
-                cut = both[:, top : top + crop, left : left + crop].float() / 255
-                if min(height, width) < crop:
-                    down, right = crop - cut.shape[-2], crop - cut.shape[-1]
-                    margins = (right // 2, right - right // 2, down // 2, down - down // 2)
-                    cut = F.pad(cut, margins, mode="reflect")
-                if self.config.augment == "released":
-                    cut = self._turned(cut, generator)
-            flipped = bool(self.config.flip and below(2))
-            if flipped:
+                cut = self._window(both, generator)
+            if self.config.flip and _below(2, generator):
                 cut = cut.flip(-1)
             if (cut.std(dim=(1, 2)) >= self.config.min_std).any():
                 break
-        fixed = self.config.augment == "none" and max(height, width) <= crop
-        return cut, ((index, flipped) if fixed else None)
+        return cut
+
+    def _window(self, both: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Cut a window of the picture, mirrored where it is smaller than the crop."""
+        crop, (height, width) = self.config.crop, both.shape[-2:]
+        top = _below(max(1, height - crop + 1), generator)
+        left = _below(max(1, width - crop + 1), generator)
+        cut = both[:, top : top + crop, left : left + crop].float() / 255
+        if min(height, width) < crop:
+            down, right = crop - cut.shape[-2], crop - cut.shape[-1]
+            margins = (right // 2, right - right // 2, down // 2, down - down // 2)
+            cut = F.pad(cut, margins, mode="reflect")
+        if self.config.augment == "released":  # turned within itself, as the released code does
+            start = torch.zeros(1, dtype=torch.float64)
+            draws = ReleasedDraws(crop, (start, start), **self._affine(generator))
+            cut = crop_and_turn(cut[None], draws)[0]
+        return cut
+
+    def _view(self, both: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Cut a crop whose pixels come from the whole picture, mirrored at its borders."""
+        crop, (height, width) = self.config.crop, both.shape[-2:]
+        corner = []
+        for length in (width, height):
+            share = torch.rand(1, generator=generator, dtype=torch.float64)
+            free = length - crop
+            corner.append(torch.floor(share * (free + 1)) if free > 0 else share * 0 + free / 2)
+        side = torch.full((1,), float(crop), dtype=torch.float64)
+        theta = patch_matrices(
+            side, (corner[0], corner[1]), (height, width), **self._affine(generator)
+        )
+        return extract_patches(both[None].float() / 255, theta, crop)[0]
 
     def _affine(self, generator: torch.Generator) -> dict[str, Any]:
-        """One affine map in the ranges of the patches (arXiv:2402.16267), each value ``(1,)``."""
+        """Draw one affine map in the ranges of the patches (arXiv:2402.16267)."""
 
         def uniform(low: float, high: float) -> torch.Tensor:
             share = torch.rand(1, generator=generator, dtype=torch.float64)
@@ -177,40 +191,6 @@ class Crops:
             "shear": uniform(-of.shear, of.shear),
         }
 
-    def _view(self, both: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """A crop whose pixels come from the whole picture, mirrored at its borders."""
-        crop, size = self.config.crop, tuple(both.shape[-2:])
-        corner = []
-        for length in reversed(size):
-            share = torch.rand(1, generator=generator, dtype=torch.float64)
-            free = length - crop
-            corner.append(torch.floor(share * (free + 1)) if free > 0 else share * 0 + free / 2)
-        side = torch.full((1,), float(crop), dtype=torch.float64)
-        theta = patch_matrices(side, tuple(corner), size, **self._affine(generator))
-        return extract_patches(both[None].float() / 255, theta, crop)[0]
 
-    def _turned(self, cut: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """The crop turned within itself, as the released code does."""
-        start = torch.zeros(1, dtype=torch.float64)
-        draws = ReleasedDraws(self.config.crop, (start, start), **self._affine(generator))
-        return crop_and_turn(cut[None], draws)[0]
-
-    def batch(
-        self, generator: torch.Generator, start: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Infrared and visible crops, each ``(B, 1, crop, crop)`` in [0, 1].
-
-        Args:
-            generator: source of randomness.
-            start: how many crops this process has drawn before in the run; used if the order is
-                ``epochs``.
-        """
-        return self._batch(generator, start)[:2]
-
-    def _batch(self, generator: torch.Generator, start: int | None):
-        chosen: list[int | None] = [None] * self.config.batch
-        if self.order is not None:
-            chosen = [self.order.pair((start or 0) + k) for k in range(self.config.batch)]
-        cuts, keys = zip(*(self._draw(generator, index) for index in chosen), strict=True)
-        drawn = torch.stack(cuts)
-        return drawn[:, :1], drawn[:, 1:], keys
+def _below(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))

@@ -1,12 +1,15 @@
 """Processes: one job on several cores, GPUs or machines, switched on by what ``torchrun`` sets.
 
-Every process runs the same program. It finds out who it is from RANK, LOCAL_RANK and WORLD_SIZE,
-takes its share of the work, and meets the others where results are averaged or collected. Started
-without ``torchrun`` a process is a team of one, and nothing here does anything.
+Every process runs the same program, takes its shard of the work, and meets the others where results
+are averaged or gathered. Without ``torchrun`` it is a team of one, and nothing here does anything.
 
     torchrun --standalone --nproc_per_node=2 -m ldf_utils.training --config configs/smoke.toml
     torchrun --nnodes=4 --nproc_per_node=8 --rdzv_backend=c10d --rdzv_endpoint=HOST:29500 \
         -m ldf_utils.training --config configs/paper.toml --data DIR      # on each of 4 machines
+
+Gradients are not averaged by `DistributedDataParallel`, although its averages are the same bits:
+it exchanges them in the midst of the backward pass, and while the others wait there, a process
+whose picture cannot be read has no way to say so.
 """
 
 from __future__ import annotations
@@ -14,9 +17,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import distributed, nn
@@ -30,24 +33,17 @@ class ProcessError(RuntimeError):
 
 @dataclass(frozen=True)
 class Team:
-    """This process among those that work together.
-
-    Attributes:
-        rank: its number, from 0.
-        count: how many there are.
-        device: where it computes.
-    """
+    """Name this process among those that work together: its number, how many, and its device."""
 
     rank: int
     count: int
     device: torch.device
 
-    def average(self, network: nn.Module, failed: bool = False) -> None:
+    def average_gradients(self, network: nn.Module, failed: bool = False) -> None:
         """Replace the gradients by their mean over the processes, in one exchange.
 
         All gradients travel as one vector, with a flag behind it that says whether its sender
-        failed in this step. So no process waits for one that has given up, and nothing more than
-        one exchange a step is needed, however many backward passes were added up before it.
+        failed in this step, so that no process waits for one that has given up.
 
         Args:
             network: whose gradients are averaged; a missing gradient counts as zero.
@@ -58,14 +54,15 @@ class Team:
         """
         if self.count == 1:
             return
-        wanted = [p for p in network.parameters() if p.requires_grad]
-        for parameter in wanted:
-            if parameter.grad is None or failed:
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [p.grad for p in wanted]
+        gradients = []
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                if parameter.grad is None or failed:
+                    parameter.grad = torch.zeros_like(parameter)
+                gradients.append(parameter.grad)
         flat = nn.utils.parameters_to_vector(gradients)
         flat = torch.cat([flat, flat.new_tensor([float(failed)])])
-        with self._together("averaging gradients"):
+        with self._exchange("averaging gradients"):
             distributed.all_reduce(flat)
         failures = round(flat[-1].item())
         if failures and not failed:
@@ -76,40 +73,48 @@ class Team:
         nn.utils.vector_to_parameters(flat[:-1] / self.count, gradients)
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
-        """The mean of each value over the processes."""
+        """Return the mean of each value over the processes."""
         if self.count == 1:
             return values
         flat = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
-        with self._together("averaging losses"):
+        with self._exchange("averaging losses"):
             distributed.all_reduce(flat)
         return dict(zip(values, (flat / self.count).tolist(), strict=True))
 
-    def agree(self, network: nn.Module) -> None:
+    def broadcast(self, network: nn.Module) -> None:
         """Give every process the weights of the first."""
         if self.count > 1:
-            with self._together("sharing the weights"):
+            with self._exchange("broadcasting the weights"):
                 for tensor in network.state_dict().values():
                     distributed.broadcast(tensor, src=0)
 
-    def share(self, items: Sequence[T]) -> list[T]:
-        """This process's part of a list: every ``count``-th item from number ``rank`` on."""
+    def shard(self, items: Sequence[T]) -> list[T]:
+        """Return this process's part: every ``count``-th item from number ``rank`` on."""
         return list(items[self.rank :: self.count])
 
-    def gather(self, value: Any) -> list[Any]:
-        """What every process gives, by rank, at all of them; it waits for the last one.
+    def gather(self, value: T) -> list[T]:
+        """Return what every process gives, by rank, at all of them; it waits for the last one.
 
         Args:
             value: anything that can be pickled.
         """
-        if self.count == 1:
-            return [value]
-        values: list[Any] = [None] * self.count
-        with self._together("collecting results"):
-            distributed.all_gather_object(values, value)
+        values = [value] * self.count
+        if self.count > 1:
+            with self._exchange("gathering results"):
+                distributed.all_gather_object(values, value)
         return values
 
+    def first_alone(self, function: Callable[[], T]) -> T:
+        """Call it in the first process, then in the others: what is made once is there for them."""
+        if self.rank > 0:
+            self.gather(None)
+            return function()
+        result = function()
+        self.gather(None)
+        return result
+
     @contextlib.contextmanager
-    def _together(self, what: str) -> Iterator[None]:
+    def _exchange(self, what: str) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:  # what gloo and NCCL raise when a partner is gone
@@ -133,7 +138,7 @@ def join_team(device: str = "auto") -> Team:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     place = torch.device(device)
-    if place.type == "cuda" and place.index is None:
+    if place.type == "cuda" and ":" not in device:
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(place)
     if count > 1 and not distributed.is_initialized():

@@ -13,7 +13,7 @@ _MILESTONES = (50, 60, 70, 80, 90, 100)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """The learning rate of a step: up in a line, then by ``config.schedule``.
+    """Return the learning rate of a step: up in a line, then by ``config.schedule``.
 
     ``cosine`` goes down in half a cosine. ``halving`` stays and is halved after 50, 60, 70, 80 and
     90 % of the steps: the milestones of the authors' settings, in epochs of 100. ``released`` is
@@ -23,11 +23,11 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
     Args:
         step: from 0 to ``config.steps - 1``.
-        config: ``learning_rate``, ``schedule``, ``warmup``, ``steps`` and ``floor`` are used.
+        config: ``learning_rate``, ``schedule``, ``warmup``, ``steps``, ``min_lr_ratio`` are used.
 
     Returns:
         Rising to ``learning_rate``, which the last step of the warm-up has; then, for ``cosine``,
-        falling to ``floor * learning_rate``, which the last step of all has.
+        falling to ``min_lr_ratio * learning_rate``, which the last step of all has.
     """
     rising = round(config.warmup * config.steps)
     if config.schedule == "released":
@@ -40,10 +40,11 @@ def learning_rate(step: int, config: TrainConfig) -> float:
         passed = sum(100 * step >= milestone * config.steps for milestone in _MILESTONES)
         return config.learning_rate * 0.5**passed
     cosine = (1 + math.cos(math.pi * (step + 1 - rising) / (config.steps - rising))) / 2
-    return config.learning_rate * (config.floor + (1 - config.floor) * cosine)
+    lowest = config.min_lr_ratio
+    return config.learning_rate * (lowest + (1 - lowest) * cosine)
 
 
 def step_seed(seed: int, step: int, rank: int = 0, part: int = 0) -> int:
-    """One well-mixed number for (seed, step, rank, part): neighbors give unrelated streams."""
+    """Mix (seed, step, rank, part) to one number: neighbors give unrelated streams."""
     numbers = (seed, step, rank, part) if part else (seed, step, rank)
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -1,4 +1,4 @@
-"""What a training step is made of: its configuration, crops of pairs, and the learning rate.
+"""A training step: its batches, and the gradient that they give.
 
 Everything random in a step comes from one number made of (seed, step, rank), so that step 100 is
 the same whether or not the run was stopped before it, and whatever else the process does.
@@ -20,38 +20,21 @@ from ldf_utils.training.schedule import step_seed
 
 @dataclass(frozen=True)
 class Prepared:
-    """One batch, drawn and noised, before the network has seen it.
+    """Hold one batch, drawn and noised, before the network has seen it."""
 
-    Attributes:
-        infrared: clean crops, ``(B, 1, crop, crop)`` in [0, 1].
-        visible: luminance, the same shape.
-        noisy: infrared and visible as the network sees them.
-        generator: goes on with the patches.
-        seed: for what draws from torch's own random state, as dropout does.
-        keys: of each crop, (pair, mirrored) where it is always the same, else None.
-    """
-
-    infrared: torch.Tensor
-    visible: torch.Tensor
-    noisy: tuple[torch.Tensor, torch.Tensor]
-    generator: torch.Generator
-    seed: int
-    keys: tuple[tuple[int, bool] | None, ...]
+    infrared: torch.Tensor  # clean crops, (B, 1, crop, crop) in [0, 1]
+    visible: torch.Tensor  # luminance, the same shape
+    noisy: tuple[torch.Tensor, torch.Tensor]  # infrared and visible as the network sees them
+    generator: torch.Generator  # goes on with the patches
+    seed: int  # for what draws from torch's own random state, as dropout does
 
 
 def prepare(
     crops: Crops, step: int, rank: int = 0, device: torch.device | str = "cpu"
 ) -> list[Prepared]:
-    """The batches of one step, which depend on (seed, step, rank) alone.
+    """Draw the ``accumulate`` batches of a step (from 0), which depend on (seed, step, rank) alone.
 
-    Args:
-        crops: where they are cut from.
-        step: from 0.
-        rank: number of this process.
-        device: for a GPU the batches are put where they are copied from without a wait.
-
-    Returns:
-        ``accumulate`` batches, on the CPU.
+    They are on the CPU; for a GPU as ``device`` they lie where they are copied from without a wait.
 
     Raises:
         ImageError: as `Crops`.
@@ -62,15 +45,15 @@ def prepare(
         seed = step_seed(config.seed, step, rank, part)
         generator = torch.Generator().manual_seed(seed)
         before = (step * config.accumulate + part) * config.batch
-        *clean, keys = crops._batch(generator, before)
-        noisy = [x + config.noise * torch.randn(x.shape, generator=generator) for x in clean]
-        tensors = [x.pin_memory() if pinned else x for x in (*clean, *noisy)]
-        batches.append(Prepared(*tensors[:2], tuple(tensors[2:]), generator, seed + 1, keys))
+        infrared, visible = crops.batch(generator, before)
+        tensors = [infrared, visible]
+        for clean in (infrared, visible):
+            tensors.append(clean + config.noise * torch.randn(clean.shape, generator=generator))
+        if pinned:
+            tensors = [x.pin_memory() for x in tensors]
+        noisy = (tensors[2], tensors[3])
+        batches.append(Prepared(tensors[0], tensors[1], noisy, generator, seed + 1))
     return batches
-
-
-Embedded = dict[tuple[int, bool], tuple[torch.Tensor, torch.Tensor]]
-"""Embeddings of sources that come again, infrared and visible, by (pair, mirrored)."""
 
 
 def gradients(
@@ -79,7 +62,6 @@ def gradients(
     batches: Sequence[Prepared],
     config: TrainConfig,
     device: torch.device,
-    embedded: Embedded | None = None,
 ) -> tuple[dict[str, float], list[torch.Tensor]]:
     """Add the gradient of one step to the parameters of the network: the mean over the batches.
 
@@ -87,9 +69,8 @@ def gradients(
         network: what is trained; it is put in training mode.
         criterion: the loss, on the device.
         batches: of `prepare`.
-        config: ``autocast_network`` and ``cache_sources`` are used.
+        config: ``autocast_network`` is used.
         device: of the network.
-        embedded: what is kept from step to step if ``cache_sources`` is set.
 
     Returns:
         The mean over the batches of ``total``, of each term before its weight and of ``kept``; and
@@ -105,28 +86,11 @@ def gradients(
             fused = network.train()(*noisy)
         if config.autocast_network:
             fused = fused.float()
-        known = {}
-        if config.cache_sources and embedded is not None and None not in batch.keys:
-            known["sources"] = _embedded(criterion, infrared, visible, batch.keys, embedded)
-        loss = criterion(fused, infrared, visible, batch.generator, **known)
+        loss = criterion(fused, infrared, visible, batch.generator)
         (loss.total / len(batches)).backward()
         rows.append(_values(loss))
         made.append(fused.detach())
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}, made
-
-
-def _embedded(criterion, infrared, visible, keys, embedded):
-    """Embeddings of sources that come again and again.
-
-    Each is computed alone when it is first seen, so that its value does not depend on the batch
-    that it came in, nor a resumed run on what was seen before the stop.
-    """
-    for i, key in enumerate(keys):
-        if key not in embedded:
-            embedded[key] = criterion.embed_sources(infrared[i : i + 1], visible[i : i + 1])
-    if embedded[keys[0]] is None:
-        return None
-    return tuple(torch.cat([embedded[key][side] for key in keys]) for side in (0, 1))
 
 
 def _values(loss: LossTerms) -> dict[str, float]:
