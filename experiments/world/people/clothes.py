@@ -92,13 +92,13 @@ def _top(kit: Kit) -> Part:
 
 
 def _arm(kit: Kit, side: str) -> list[Loft]:
-    """Return the two halves of a sleeve."""
+    """Return the two halves of a sleeve, the upper alone for short ones."""
     ease = _TOPS[kit.look.top][1]
     upper, fore = kit.bones[f"upper_arm/{side}"], kit.bones[f"forearm/{side}"]
-    return [
-        anatomy.upper_arm(kit.build, upper, ease),
-        anatomy.forearm(kit.build, fore, ease, 0.006),
-    ]
+    solids = [anatomy.upper_arm(kit.build, upper, ease)]
+    if not kit.short_sleeves:
+        solids.append(anatomy.forearm(kit.build, fore, ease, 0.006))
+    return solids
 
 
 def _straight(kit: Kit, ease: float, drop: float) -> Loft:

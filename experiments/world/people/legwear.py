@@ -64,9 +64,11 @@ def trousers(kit: Kit) -> Part:
 
 
 def _leg(kit: Kit, side: str, ease: tuple[float, float, float]) -> list[Loft]:
-    """Return thigh and shin of a trouser leg."""
+    """Return thigh and shin of a trouser leg, the thigh alone for shorts."""
     thigh, shin = kit.bones[f"thigh/{side}"], kit.bones[f"shin/{side}"]
     upper = anatomy.thigh(kit.build, thigh, ease[0])
+    if kit.look.bottom == "shorts":
+        return [upper]
     lower = anatomy.shin(kit.build, shin, ease[1], 0.03)
     low = lower.knots[0][0]
     rows = tuple(

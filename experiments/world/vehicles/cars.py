@@ -6,17 +6,15 @@ import numpy as np
 
 from experiments.world.part import Part
 from experiments.world.vehicles.car_specs import CarSpec
-from experiments.world.vehicles.frame import BLACK, CHROME, GLASS, Bay, Color, spread
+from experiments.world.vehicles.frame import BLACK, CHROME, GLASS, STEEL, Bay, Color, spread
 from experiments.world.vehicles.shapes import (
     Array,
     Mesh,
-    Shell,
     box,
     implicit_mesh,
     join,
     mirrored,
     moved,
-    ribbon,
     smooth_max,
     split,
     tube,
@@ -33,6 +31,7 @@ def build_car(bay: Bay, spec: CarSpec, rng: np.random.Generator) -> list[Part]:
     parts += _details(bay, spec)
     spokes = 0 if bay.kind in ("van", "minibus") else int(rng.choice([5, 5, 7, 10]))
     rim: Color = (0.30, 0.31, 0.32) if rng.random() < 0.75 else (0.03, 0.03, 0.032)
+    rim = rim if spokes else STEEL
     track = spec.shell.width - 0.035
     parts += road_wheels(
         bay, list(spec.axles), track, spec.radius, 0.215, spokes=spokes, rim=rim, dull=True
@@ -62,7 +61,8 @@ def _body(bay: Bay, spec: CarSpec) -> list[Part]:
         away = np.hypot(vertices[:, 0] - axle, vertices[:, 2] - spec.radius)
         side = shell.half(vertices[:, 0], vertices[:, 2])
         tint[(away < arch + 0.012) & (np.abs(vertices[:, 1]) < side - 0.022)] = BLACK
-    tint[vertices[:, 2] < spec.cladding] = BLACK
+    share = np.clip(0.5 + (spec.cladding - vertices[:, 2]) / (0.8 * bay.cell), 0, 1)[:, None]
+    tint = (1 - share) * tint + share * np.array(BLACK, np.float32)
     x, y, z = vertices.T
     slope = shell.height(x) - 0.14
     hood = (x > spec.hood) & (x < shell.length / 2 - 0.10) & (z > slope)
@@ -117,8 +117,6 @@ def _windows(bay: Bay, spec: CarSpec) -> list[Part]:
         belt = spec.belt[0] + (spec.belt[1] - spec.belt[0]) * share
         region = smooth_max(belt + 0.035 - z, z - shell.height(x) + spec.inset, 0.05)
         region = smooth_max(region, spec.side_glass - x, 0.08)
-        for pillar in spec.pillars:
-            region = np.maximum(region, 0.032 - np.abs(x - pillar))
         return np.maximum(region, 0.25 * half - np.abs(y))
 
     def front(x: Array, y: Array, z: Array) -> Array:
@@ -152,7 +150,19 @@ def _windows(bay: Bay, spec: CarSpec) -> list[Part]:
     }
     if bay.kind == "van":
         del pieces["rear"]
-    return [bay.part(name, mesh, "car_glass", GLASS, "car_window") for name, mesh in pieces.items()]
+    parts = [
+        bay.part(name, mesh, "car_glass", GLASS, "car_window") for name, mesh in pieces.items()
+    ]
+    posts = []
+    for pillar in spec.pillars:
+        top = float(shell.height(pillar)) - spec.inset + 0.01
+        if pillar > spec.side_glass + 0.1:
+            z = np.linspace(min(spec.belt) + 0.02, top, 10)
+            posts.append(shell.strip(np.full(10, pillar) - 0.1 * (z - z[0]), z, 0.075, 0.009))
+    if posts:
+        mesh = mirrored(join(posts))
+        parts.append(bay.part("pillars", mesh, "plastic", BLACK, "body"))
+    return parts
 
 
 def _patch(
@@ -176,7 +186,7 @@ def _patch(
 
     low = (cx - sx - 0.03, -(cy + sy) - 0.03, cz - sz - 0.12)
     high = (cx + sx + 0.03, cy + sy + 0.03, cz + sz + 0.12)
-    return shell.skin(region, out, low, high, bay.cell * 0.6)
+    return shell.skin(region, out, low, high, bay.cell * 0.7)
 
 
 def _front(bay: Bay, spec: CarSpec) -> list[Part]:
@@ -256,9 +266,9 @@ def _details(bay: Bay, spec: CarSpec) -> list[Part]:
     for edge in edges:
         z = np.linspace(spec.cladding + 0.04, belt + 0.02, 14)
         lean = edge + 0.05 * ((z - 0.6) / 0.4) ** 2
-        seams.append(_strip(shell, lean, z, 0.011))
+        seams.append(shell.strip(lean, z, 0.011))
     along = np.linspace(min(edges), max(edges), 24)
-    seams.append(_strip(shell, along, np.full(24, spec.cladding + 0.04), 0.010))
+    seams.append(shell.strip(along, np.full(24, spec.cladding + 0.04), 0.010))
     handles = []
     for edge in spec.pillars:
         hx, hz = edge + 0.14, belt - 0.14
@@ -271,20 +281,3 @@ def _details(bay: Bay, spec: CarSpec) -> list[Part]:
         bay.part("seams", mirrored(join(seams)), "plastic", (0.012, 0.012, 0.012), "ambient"),
         bay.part("handles", mirrored(join(handles)), "car_paint", bay.paint, "body"),
     ]
-
-
-def _strip(shell: Shell, x: Array, z: Array, width: float) -> Mesh:
-    """Return a thin strip on the left side of the shell."""
-    y = shell.side(x, z, 0.002)
-    points = np.stack([x, y, z], 1)
-    eps = 0.01
-    slope = np.stack(
-        [
-            shell.distance(x + eps, y, z) - shell.distance(x - eps, y, z),
-            shell.distance(x, y + eps, z) - shell.distance(x, y - eps, z),
-            shell.distance(x, y, z + eps) - shell.distance(x, y, z - eps),
-        ],
-        1,
-    )
-    normals = slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-9)
-    return ribbon(points, normals, width)

@@ -15,6 +15,7 @@ Color = tuple[float, float, float]
 BLACK: Color = (0.018, 0.018, 0.020)
 RUBBER: Color = (0.022, 0.022, 0.023)
 GLASS: Color = (0.020, 0.024, 0.026)
+STEEL: Color = (0.15, 0.15, 0.155)
 CHROME: Color = (0.55, 0.56, 0.58)
 # Shares of new cars by color in Europe and North America: gray scales make up three quarters
 # (BASF Color Report 2022).

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from experiments.world.part import Part
-from experiments.world.vehicles.frame import BLACK, GLASS, Bay, Color, spread
+from experiments.world.vehicles.frame import BLACK, GLASS, STEEL, Bay, Color, spread
 from experiments.world.vehicles.shapes import (
     Array,
     Mesh,
@@ -62,12 +62,9 @@ def build_bus(bay: Bay, rng: np.random.Generator) -> list[Part]:
     axles, radius = [2.95, -2.95], 0.48
     parts = [_shell(bay, _BUS, axles, radius, 0.42, engine=(-5.2, 0.0, 0.9))]
     half = _BUS.width / 2 + 0.05
-    windows = np.linspace(-5.1, 4.7, 8)
 
     def sides(x: Array, y: Array, z: Array) -> Array:
         region = smooth_max(smooth_max(1.22 - z, z - 2.42, 0.08), np.abs(x) - 5.25, 0.1)
-        for post in windows:
-            region = np.maximum(region, 0.035 - np.abs(x - post))
         return np.maximum(region, 0.9 - np.abs(y))
 
     def ends(x: Array, y: Array, z: Array) -> Array:
@@ -82,6 +79,10 @@ def build_bus(bay: Bay, rng: np.random.Generator) -> list[Part]:
     heat = "lit_window" if bay.running else "car_window"
     parts.append(bay.part("windows", side, lit, (0.5, 0.5, 0.46) if bay.lights else GLASS, heat))
     parts.append(bay.part("windshield", end, "car_glass", GLASS, "car_window"))
+    z = np.linspace(1.2, 2.46, 5)
+    posts = [_BUS.strip(np.full(5, x), z, 0.08, 0.010) for x in np.linspace(-5.1, 4.7, 8)]
+    mesh = mirrored(join(posts))
+    parts.append(bay.part("posts", mesh, "plastic", BLACK, "body"))
     doors = [
         box((x - 0.02, -half + 0.02, 0.42), (x + 0.02, -half + 0.06, 2.45), 0.01)
         for x in (4.9, 4.3, 3.75, 0.5, -0.15, -0.8)
@@ -94,7 +95,7 @@ def build_bus(bay: Bay, rng: np.random.Generator) -> list[Part]:
     parts.append(bay.part("roof_unit", unit, "paint", (0.5, 0.5, 0.49), "ambient"))
     parts += _lamps(bay, 5.66, 0.98, 0.70, -5.80, 1.02)
     parts += _mirrors(bay, 5.55, 1.30, 2.15)
-    parts += road_wheels(bay, axles, 2.44, radius, 0.28, spokes=0, dull=True, twin=True)
+    parts += road_wheels(bay, axles, 2.44, radius, 0.28, spokes=0, rim=STEEL, dull=True, twin=True)
     return parts
 
 
@@ -146,7 +147,7 @@ def build_truck(bay: Bay, rng: np.random.Generator) -> list[Part]:
     parts.append(
         bay.part("exhaust", pipe, "metal", (0.2, 0.2, 0.2), bay.warm("exhaust", "ambient"))
     )
-    parts += road_wheels(bay, axles, 2.26, radius, 0.25, spokes=0, dull=True, twin=True)
+    parts += road_wheels(bay, axles, 2.26, radius, 0.25, spokes=0, rim=STEEL, dull=True, twin=True)
     return parts
 
 
@@ -174,7 +175,8 @@ def _shell(
     low = (-half[0], -half[1], shell.bottom - 0.1)
     vertices, faces = implicit_mesh(value, low, (half[0], half[1], top), cell)
     tint = np.repeat(np.array([bay.paint], np.float32), len(vertices), 0)
-    tint[vertices[:, 2] < floor] = BLACK
+    share = np.clip(0.5 + (floor - vertices[:, 2]) / (0.8 * cell), 0, 1)[:, None]
+    tint = (1 - share) * tint + share * np.array(BLACK, np.float32)
     for axle in axles:
         away = np.hypot(vertices[:, 0] - axle, vertices[:, 2] - radius)
         tint[(away < arch + 0.02) & (np.abs(vertices[:, 1]) < shell.width / 2 - 0.04)] = BLACK

@@ -101,20 +101,41 @@ class Shell:
             low, high = np.where(inside, middle, low), np.where(inside, high, middle)
         return low
 
+    def strip(self, x: Array, z: Array, width: float, out: float = 0.002) -> Mesh:
+        """Return a strip along points of the left side, ``out`` meters above the shell."""
+        y = self.side(x, z, out)
+        eps = 0.01
+        slope = np.stack(
+            [
+                self.distance(x + eps, y, z) - self.distance(x - eps, y, z),
+                self.distance(x, y + eps, z) - self.distance(x, y - eps, z),
+                self.distance(x, y, z + eps) - self.distance(x, y, z - eps),
+            ],
+            1,
+        )
+        normals = slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-9)
+        return ribbon(np.stack([x, y, z], 1), normals, width)
+
     def skin(
         self, region: Implicit, out: float, low: Sequence[float], high: Sequence[float], cell: float
     ) -> Mesh:
-        """Return the piece of the shell in ``region`` (negative inside), raised by ``out``."""
+        """Return the sheet of the shell in ``region`` (negative inside), raised by ``out``."""
 
         def value(x: Array, y: Array, z: Array) -> Array:
-            return np.asarray(smooth_max(self.distance(x, y, z) - out, region(x, y, z), 0.003))
+            return np.asarray(self.distance(x, y, z) - out)
 
-        mesh = implicit_mesh(value, low, high, cell)
-        if not len(mesh[0]):
-            return mesh
-        outer = self.distance(*mesh[0].T) > out - 0.012
-        vertices, faces = mesh
-        return _compact(vertices, faces[outer[faces].any(1)])
+        vertices, faces = implicit_mesh(value, low, high, cell)
+        inside = region(*vertices.T) < 0
+        on_shell = np.abs(value(*vertices.T)) < 0.15 * cell
+        vertices, faces = _compact(vertices, faces[inside[faces].any(1) & on_shell[faces].all(1)])
+        if not len(vertices):
+            return vertices, faces
+        outside = region(*vertices.T) > 0
+        edge = vertices[outside]
+        for _ in range(3):
+            edge = _settle(value, _settle(region, edge, 2 * cell), cell)
+        vertices[outside] = edge
+        return vertices, faces
 
 
 def smooth_max(a: Array, b: Array, blend: float) -> Array:
