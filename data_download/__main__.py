@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from data_download.errors import DownloadError
 from data_download.registry import DataSet, RegistryError, load_registry
 from data_download.store import Options, SetError, human
 from data_download.transfer import Policy, is_address
+from ldf_utils.data import files
 from ldf_utils.data.cli import run_command
 
 
@@ -114,16 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _report(error: Exception) -> int:
-    """Print one sentence about what went wrong; return the exit code."""
-    if isinstance(error, OSError):
-        what = f"{os.fspath(error.filename)}: " if error.filename else ""
-        print(
-            f"error: {what}{(error.strerror or str(error)).lower()}; check the file or folder and "
-            "its permissions, or choose another folder with --to",
-            file=sys.stderr,
-        )
-    else:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+    print(f"error: {files.explain(error)}", file=sys.stderr, flush=True)
     return 1
 
 

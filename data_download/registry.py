@@ -18,6 +18,8 @@ from typing import Any
 
 import pooch
 
+from ldf_utils.data.files import explain
+
 REGISTRY = Path(__file__).parent / "tables" / "sets.toml"
 KINDS = ("files", "hub", "manual")
 HASH = re.compile(r"sha256:[0-9a-f]{64}|git-blob:[0-9a-f]{40}")
@@ -171,8 +173,7 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise RegistryError(f"{path}: not a text file in UTF-8 ({error})") from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise RegistryError(f"{path}: cannot be read, {reason}") from error
+        raise RegistryError(explain(error)) from error
 
 
 def _read_set(path: Path, name: str, entry: Mapping[str, Any], base: str) -> DataSet:

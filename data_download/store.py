@@ -15,7 +15,7 @@ from data_download.errors import DownloadError
 from data_download.hashes import difference
 from data_download.registry import DataSet, RemoteFile, Roots
 from data_download.transfer import Fetcher, Job, Policy, address, is_address, tidy
-from ldf_utils.data.files import check_writable, write_text
+from ldf_utils.data.files import check_writable, explain, write_text
 
 STAGING = ".partial"
 _MISSING = "missing"
@@ -102,10 +102,7 @@ def require_writable(folder: Path) -> None:
     try:
         check_writable(folder, folder=True)
     except OSError as error:
-        raise SetError(
-            f"{error.filename}: {error.strerror}; change its permissions, or choose another "
-            "folder with --to"
-        ) from error
+        raise SetError(f"{explain(error)} (--to names another folder of sets)") from error
 
 
 def require_space(folder: Path, needed: int) -> None:
