@@ -159,7 +159,7 @@ class PairFolder(Sequence[Pair]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         _, infrared, visible = self.files[index]
-        ranges = self._ranges
+        ranges = self.ranges
         return read_pair(
             infrared,
             visible,
@@ -169,7 +169,8 @@ class PairFolder(Sequence[Pair]):
         )
 
     @functools.cached_property
-    def _ranges(self) -> tuple[ValueRange | None, ValueRange | None]:
+    def ranges(self) -> tuple[ValueRange | None, ValueRange | None]:
+        """The counts that are black and white, infrared and visible; None is the files' scale."""
         return (
             radiometry.infrared_range([path for _, path, _ in self.files], self.infrared_range),
             radiometry.visible_range([path for _, _, path in self.files]),

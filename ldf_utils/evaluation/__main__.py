@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ldf_utils.data.cli import run_command
-from ldf_utils.data.files import check_writable, write_rows
+from ldf_utils.data.files import check_writable, explain, write_rows
 from ldf_utils.data.pairs import PairFolder
 from ldf_utils.evaluation.evaluate import ORACLE, Row, evaluate_set
 from ldf_utils.evaluation.ranking import compare_ranks, metric_agreement, truth_names, with_means
@@ -68,6 +69,19 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="keeps measured values by the content of the pictures (default: %(default)s)",
     )
+    parser.add_argument(
+        "--infrared-range",
+        default="auto",
+        metavar="RANGE",
+        help="which counts of deep infrared pictures are black and white: as for ldf_utils.fusion, "
+        "auto, full, or LOW:HIGH (default: %(default)s; what was chosen is told)",
+    )
+    parser.add_argument(
+        "--polarity",
+        choices=("white-hot", "black-hot"),
+        default="white-hot",
+        help="how the infrared pictures show what is hot (default: %(default)s)",
+    )
     parser.add_argument("--no-cache", action="store_true", help="measure all again, keep nothing")
     return parser.parse_args(argv)
 
@@ -76,8 +90,16 @@ def _say(kind: str, text: str) -> None:
     print(f"{kind}: {text}", file=sys.stderr)
 
 
-def _reason(error: OSError) -> str:
-    return f"{error.filename}: {(error.strerror or str(error))}" if error.filename else str(error)
+class _Notes(logging.Handler):
+    """Tell what reading the pictures logs (which range was taken, what is suspected); keep it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+        _say("warning", self.texts[-1])
 
 
 def _of_all(
@@ -101,11 +123,17 @@ def _measure(arguments: argparse.Namespace, team: Team) -> tuple[PairFolder, lis
         try:
             check_writable(cache, folder=True)
         except OSError as error:
-            _say("warning", f"no values are kept: {_reason(error)}")
+            _say("warning", f"no values are kept: {explain(error)}")
             cache = None
     problems: list[str] = []
-    pairs = PairFolder(arguments.set_dir, problems.append)
-    whole, pairs.files = pairs.files, team.shard(pairs.files)
+    pairs = PairFolder(
+        arguments.set_dir,
+        problems.append,
+        infrared_range=arguments.infrared_range,
+        black_hot=arguments.polarity == "black-hot",
+    )
+    whole, pairs.ranges = pairs.files, pairs.ranges  # chosen over the whole set
+    pairs.files = team.shard(whole)
     rows = evaluate_set(
         pairs,
         arguments.methods,
@@ -131,20 +159,14 @@ def _print_tables(rows: Sequence[Row], truth: bool) -> None:
         print("\n" + format_agreement(metric_agreement(rows)))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line: 0 if all results were measured, 1 if some were not, 2 if none could be."""
-    arguments = _arguments(argv)
-    try:
-        team = join_team("cpu")
-        pairs, rows, problems = _measure(arguments, team)
-    except OSError as error:
-        _say("error", _reason(error))
-        return 2
-    except (ValueError, ProcessError) as error:
-        _say("error", str(error))
-        return 2
-    if team.rank > 0:
-        return 2 if not rows else 1 if problems else 0
+def _report(
+    arguments: argparse.Namespace,
+    pairs: PairFolder,
+    rows: list[Row],
+    problems: list[str],
+    notes: Sequence[str],
+) -> int:
+    """Write the files, print the tables, and return the exit code."""
     for problem in problems:
         _say("error", problem)
     if not rows:
@@ -159,18 +181,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (OSError, ValueError) as error:
             if isinstance(error, BrokenPipeError):
                 raise
-            problems.append(_reason(error) if isinstance(error, OSError) else str(error))
+            problems.append(explain(error))
             _say("error", problems[-1])
 
+    missing = tuple(problems)
     if arguments.csv:
         write(lambda: write_rows(arguments.csv, with_means(rows)))
     if arguments.html:
-        reported = tuple(problems)
-        write(lambda: write_report(arguments.html, pairs, rows, problems=reported))
+        write(lambda: write_report(arguments.html, pairs, rows, problems=missing, notes=notes))
     write(lambda: _print_tables(rows, arguments.truth))
     if problems:
         print(f"{len(problems)} problem(s), {len(rows)} result(s) measured", file=sys.stderr)
     return 1 if problems else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line: 0 if all results were measured, 1 if some were not, 2 if none could be."""
+    arguments, notes, log = _arguments(argv), _Notes(), logging.getLogger("ldf_utils.data")
+    log.addHandler(notes)
+    try:
+        team = join_team("cpu")
+        if team.rank > 0:  # the first process speaks for all
+            log.removeHandler(notes)
+        pairs, rows, problems = _measure(arguments, team)
+        if team.rank > 0:
+            return 2 if not rows else 1 if problems else 0
+        return _report(arguments, pairs, rows, problems, notes.texts)
+    except (OSError, ValueError, ProcessError) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        _say("error", explain(error))
+        return 2
+    finally:
+        log.removeHandler(notes)
 
 
 if __name__ == "__main__":

@@ -347,11 +347,12 @@ def evaluate_set(
     if truth:
         check_truth(pairs)
     folder = None if cache is None else Path(cache)
+    ranges = pairs.ranges  # of the whole set, the same for each pair
 
     def tasks() -> Iterator[_Task]:
         for entry in pairs.files:
             single = copy.copy(pairs)
-            single.files = [entry]
+            single.files, single.ranges = [entry], ranges
             task = _Task(single, methods, chosen, folder, truth)
             yield _fuse_all(task, extra) if extra else task
 
