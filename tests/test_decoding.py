@@ -271,7 +271,8 @@ def test_one_range_for_all_frames_of_a_camera(tmp_path, caplog):
     inside[5, 5] = inside[9, 9] = False
     np.testing.assert_allclose(cool[inside], (127.5 * steps)[inside], atol=0.3)
     np.testing.assert_allclose(hot, 127.5 + 127.5 * steps, atol=0.3)
-    (record,) = caplog.records
+    record, constant = caplog.records
+    assert "c.png: this infrared picture is constant" in constant.getMessage()
     assert "infrared counts of 2 picture(s) from 7400 to 8600" in record.getMessage()
     assert "are stretched" in record.getMessage() and "of the file" in record.getMessage()
     assert pairs[0].bits == 16

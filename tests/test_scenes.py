@@ -181,5 +181,32 @@ def test_sets_on_disk(tmp_path, monkeypatch, capsys):
     )
     assert code == 0 and "1 pairs" in capsys.readouterr().out
     assert "smoke" in (tmp_path / "x" / "captions.csv").read_text()
-    assert scenes.main(["--output", str(tmp_path / "y"), "--count", "1", "--height", "8"]) == 1
+    assert scenes.main(["--output", str(tmp_path / "y"), "--count", "1", "--height", "8"]) == 2
     assert "error:" in capsys.readouterr().err
+
+
+def test_a_second_set_in_a_folder_leaves_nothing_of_the_first(tmp_path):
+    folder = tmp_path / "set"
+    scenes.write_set(folder, 3, (32, 32))
+    pairs = scenes.write_set(folder, 1, (32, 32), seed=5)
+    assert pairs.names == ["00000"]
+    for part in ("ir", "vi", "fused_oracle", "salient"):
+        assert [path.name for path in (folder / part).iterdir()] == ["00000.png"]
+    assert len((folder / "captions.csv").read_text().splitlines()) == 2
+
+
+def test_pictures_of_others_are_not_touched(tmp_path, capsys):
+    folder = tmp_path / "set"
+    scenes.write_set(folder, 1, (32, 32))
+    (folder / "ir" / "mine.png").write_bytes(b"mine")
+    command = ["--output", str(folder), "--count", "1", "--height", "32", "--width", "32"]
+    assert scenes.main(command) == 2
+    assert "holds 1 picture(s) that are not of a finished" in capsys.readouterr().err
+    assert (folder / "ir" / "mine.png").read_bytes() == b"mine"
+    assert (folder / "captions.csv").is_file()
+    outside = tmp_path / "precious.png"
+    outside.write_bytes(b"precious")
+    (folder / "ir" / "mine.png").unlink()
+    with open(folder / "captions.csv", "a") as file:
+        file.write("../../precious.png,a line that was added\n")
+    assert scenes.main(command) == 0 and outside.exists()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ldf_utils.data.images import ImageError
+from ldf_utils.data.images import ImageError, check_values
 
 
 class ClipError(RuntimeError):
@@ -123,6 +123,8 @@ class ClipSpace(nn.Module):
         """What the image tower sees: three channels, bilinear to a square, CLIP's mean and std."""
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ImageError(f"images must have shape (B, 1 or 3, H, W), got {tuple(images.shape)}")
+        if not images.requires_grad:  # networks in training may leave [0, 1]
+            images = check_values(images, "pictures for CLIP")
         images = resize_square(images, self.image_size)
         return (images.expand(-1, 3, -1, -1) - self.mean) / self.std
 

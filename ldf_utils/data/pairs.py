@@ -15,11 +15,11 @@ from typing import overload
 
 import torch
 
-from ldf_utils.data import radiometry
-from ldf_utils.data.decoding import bits_of
+from ldf_utils.data import radiometry, suspicion
+from ldf_utils.data.decoding import bits_of, warn_once
 from ldf_utils.data.images import luminance, read_image
 from ldf_utils.data.names import ImageError, find_picture, match_files, match_folders, stem_of
-from ldf_utils.data.radiometry import ValueRange
+from ldf_utils.data.radiometry import ValueRange, parse_range
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def read_pair(
         infrared_range = radiometry.infrared_range([infrared_path], infrared_range)
     if isinstance(visible_range, str):
         visible_range = radiometry.visible_range([visible_path])
-    infrared = luminance(read_image(infrared_path, infrared_range))
+    raw = read_image(infrared_path, infrared_range)
+    infrared = luminance(raw)
     visible = read_image(visible_path, visible_range)
     if infrared.shape[-2:] != visible.shape[-2:]:
         (ih, iw), (vh, vw) = infrared.shape[-2:], visible.shape[-2:]
@@ -94,58 +95,40 @@ def read_pair(
         )
     bits = max(bits_of(infrared_path), bits_of(visible_path))
     infrared = 1 - infrared if black_hot else infrared
-    return Pair(stem_of(visible_path), infrared, visible, infrared_path, visible_path, bits)
+    pair = Pair(stem_of(visible_path), infrared, visible, infrared_path, visible_path, bits)
+    for kind, text in suspicion.of_pair(pair, raw):
+        warn_once(infrared_path, kind, text)
+    return pair
 
 
-class PairFolder(Sequence[Pair]):
-    """The registered pairs of one set: ``folder/ir/STEM.*`` and ``folder/vi/STEM.*``.
+class PairFiles(Sequence[Pair]):
+    """Pairs of one infrared and one visible camera, which are read when they are indexed.
 
-    Pairs are read when they are indexed, so that a large set costs no memory. The ranges of both
-    cameras are chosen over the whole folder when the first pair is read.
+    A large set costs no memory. The ranges of both cameras are chosen over all files when the
+    first pair is read.
 
     Args:
-        folder: the folder of the set.
-        on_problem: called with one sentence for each picture that is in no pair, which is left
-            out; by default such a picture is an error.
+        files: ``(stem, infrared path, visible path)`` of each pair, as `match_files` finds them.
         infrared_range: as in `ldf_utils.data.radiometry.infrared_range`.
         black_hot: as in `read_pair`.
-
-    Raises:
-        ImageError: as `match_files`, and if no pair is left.
-
-    Example:
-        >>> pairs = PairFolder("data/TNO", on_problem=print)  # doctest: +SKIP
     """
 
     def __init__(
         self,
-        folder: str | os.PathLike,
-        on_problem: Callable[[str], None] | None = None,
+        files: Sequence[tuple[str, Path, Path]],
         *,
         infrared_range: str | ValueRange = "auto",
         black_hot: bool = False,
     ):
-        self.folder, self.infrared_range, self.black_hot = Path(folder), infrared_range, black_hot
-        if not self.folder.is_dir():
-            raise ImageError(f"{self.folder}: there is no such folder; expected ir/ and vi/ in it")
-        infrared, visible = self.folder / "ir", self.folder / "vi"
-        if on_problem is None:
-            self.files = match_files(infrared, visible)
-            return
-        self.files, problems = match_folders(infrared, visible)
-        if not self.files:
-            raise ImageError(f"{self.folder}: no pair of equal stem; " + "\n  ".join(problems))
-        for problem in problems:
-            on_problem(problem)
-
-    @property
-    def name(self) -> str:
-        """The name of the set: that of its folder."""
-        return self.folder.resolve().name
+        self.files = list(files)
+        self.infrared_range = (
+            parse_range(infrared_range) if isinstance(infrared_range, str) else infrared_range
+        )
+        self.black_hot = black_hot
 
     @property
     def names(self) -> list[str]:
-        """The stems of the pairs, sorted."""
+        """The stems of the pairs."""
         return [stem for stem, _, _ in self.files]
 
     def __len__(self) -> int:
@@ -175,6 +158,50 @@ class PairFolder(Sequence[Pair]):
             radiometry.infrared_range([path for _, path, _ in self.files], self.infrared_range),
             radiometry.visible_range([path for _, _, path in self.files]),
         )
+
+
+class PairFolder(PairFiles):
+    """The registered pairs of one set: ``folder/ir/STEM.*`` and ``folder/vi/STEM.*``.
+
+    Args:
+        folder: the folder of the set.
+        on_problem: called with one sentence for each picture that is in no pair, which is left
+            out; by default such a picture is an error.
+        infrared_range: as in `ldf_utils.data.radiometry.infrared_range`.
+        black_hot: as in `read_pair`.
+
+    Raises:
+        ImageError: as `match_files`, and if no pair is left.
+
+    Example:
+        >>> pairs = PairFolder("data/TNO", on_problem=print)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        on_problem: Callable[[str], None] | None = None,
+        *,
+        infrared_range: str | ValueRange = "auto",
+        black_hot: bool = False,
+    ):
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise ImageError(f"{self.folder}: there is no such folder; expected ir/ and vi/ in it")
+        if on_problem is None:
+            files = match_files(self.folder / "ir", self.folder / "vi")
+        else:
+            files, problems = match_folders(self.folder / "ir", self.folder / "vi")
+            if not files:
+                raise ImageError(f"{self.folder}: no pair of equal stem; " + "\n  ".join(problems))
+            for problem in problems:
+                on_problem(problem)
+        super().__init__(files, infrared_range=infrared_range, black_hot=black_hot)
+
+    @property
+    def name(self) -> str:
+        """The name of the set: that of its folder."""
+        return self.folder.resolve().name
 
     def __repr__(self) -> str:
         return f"PairFolder({str(self.folder)!r}, {len(self)} pairs)"

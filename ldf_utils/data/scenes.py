@@ -20,6 +20,7 @@ not replace measurements.
 from __future__ import annotations
 
 import argparse
+import csv
 import functools
 import math
 import os
@@ -34,8 +35,10 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ldf_utils.data.blur import gaussian_blur
-from ldf_utils.data.files import run_dir, write_rows
+from ldf_utils.data.cli import run_command
+from ldf_utils.data.files import explain, run_dir, write_rows
 from ldf_utils.data.images import luminance, write_image
+from ldf_utils.data.names import is_picture, list_folder
 from ldf_utils.data.pairs import PairFolder, find_sets
 
 SETTINGS = ("street", "field", "harbor", "room")
@@ -1210,13 +1213,17 @@ def write_set(
     complete.
 
     Args:
-        folder: where to write; pictures of the same names are replaced.
+        folder: where to write; what an earlier call wrote there is replaced.
         count, size, seed, setting, time, weather: as in `render`.
 
     Returns:
         The set.
+
+    Raises:
+        ValueError: if the folder holds pictures of other origin.
     """
     folder = Path(folder)
+    _clear(folder, {f"{index:05d}.png" for index in range(count)})
     boxes, sentences = [], []
     for index in tqdm(range(count), desc=f"rendering {folder.name}", leave=False):
         scene = render(1, size, seed, start=index, setting=setting, time=time, weather=weather)
@@ -1241,6 +1248,28 @@ def write_set(
         write_rows(folder / "labels" / "boxes.csv", boxes)
     write_rows(folder / "captions.csv", sentences)
     return PairFolder(folder)
+
+
+def _clear(folder: Path, names: set[str]) -> None:
+    """Remove what an earlier set of this folder has beyond ``names``; refuse pictures of others."""
+    captions, mine = folder / "captions.csv", set(names)
+    if captions.is_file():
+        with open(captions, newline="", encoding="utf-8") as file:
+            mine |= {row.get("image") or "" for row in csv.DictReader(file)}
+    parts = [folder / part for part in ("ir", "vi", "fused_oracle", "salient")]
+    there = [path for part in parts if part.is_dir() for path in list_folder(part)]
+    strange = [path for path in there if is_picture(path) and path.name not in mine]
+    if strange:
+        raise ValueError(
+            f"{folder}: holds {len(strange)} picture(s) that are not of a finished generated set "
+            f"(first {strange[0]}); name another folder, or remove them"
+        )
+    if captions.is_file():
+        captions.unlink()  # the folder is complete again when it is written
+        (folder / "labels" / "boxes.csv").unlink(missing_ok=True)
+    for path in there:
+        if path.name in mine - names:
+            path.unlink()
 
 
 GENERATED = {  # the sets that stand in where no folder of real ones is named: name, seed
@@ -1309,11 +1338,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             weather=args.weather,
         )
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 2
     print(f"{len(pairs)} pairs in {args.output}")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_command(main)

@@ -18,11 +18,11 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from ldf_utils.data import radiometry
+from ldf_utils.data import suspicion
 from ldf_utils.data.files import check_writable
 from ldf_utils.data.images import check_values, luminance, replace_luminance, write_image
 from ldf_utils.data.names import IMAGE_SUFFIXES, ImageError, match_folders, stem_of
-from ldf_utils.data.pairs import Pair, read_pair
+from ldf_utils.data.pairs import Pair, PairFiles
 from ldf_utils.data.radiometry import ValueRange
 from ldf_utils.networks.bounded import SMALLEST_SIDE
 from ldf_utils.training.distributed import Team
@@ -214,35 +214,13 @@ class FolderReport:
     problems: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What is done to each pair of a folder, the same for all."""
-
-    network: Network
-    bits: int | None
-    tile: int | None
-    infrared_range: ValueRange | None
-    visible_range: ValueRange | None
-    black_hot: bool
-
-    def read(self, infrared: Path, visible: Path) -> Pair:
-        return read_pair(
-            infrared,
-            visible,
-            infrared_range=self.infrared_range,
-            visible_range=self.visible_range,
-            black_hot=self.black_hot,
-        )
-
-    def write(self, infrared: Path, visible: Path, output: Path) -> None:
-        if output.exists() and any(output.samefile(source) for source in (infrared, visible)):
-            raise ImageError(
-                f"{output}: the result would replace its own source; choose another name"
-            )
-        pair, bits = self.read(infrared, visible), self.bits
-        if bits is None:
-            bits = 16 if pair.visible.shape[0] == 1 and pair.bits > 8 else 8
-        write_image(fuse_pair(self.network, pair, self.tile), output, bits=bits)
+def _write(network: Network, pair: Pair, output: Path, bits: int | None, tile: int | None) -> None:
+    sources = [path for path in (pair.infrared_path, pair.visible_path) if path is not None]
+    if output.exists() and any(output.samefile(source) for source in sources):
+        raise ImageError(f"{output}: the result would replace its own source; choose another name")
+    if bits is None:
+        bits = 16 if pair.visible.shape[0] == 1 and pair.bits > 8 else 8
+    write_image(fuse_pair(network, pair, tile), output, bits=bits)
 
 
 def fuse_folder(
@@ -289,34 +267,32 @@ def fuse_folder(
     infrared, visible, output = Path(infrared), Path(visible), Path(output)
     _check_tile(tile)
     _check_weights(network)
-    pairs, problems = _find_pairs(infrared, visible, output)
+    files, problems = _find_pairs(infrared, visible, output)
+    pairs = PairFiles(files, infrared_range=infrared_range, black_hot=black_hot)
     single = not infrared.is_dir() and not output.is_dir()
     to_file = single and output.suffix.lower() in IMAGE_SUFFIXES
     check_writable(output, folder=not to_file)
-    task = _Task(
-        *(network, bits, tile),
-        infrared_range=radiometry.infrared_range([path for _, path, _ in pairs], infrared_range),
-        visible_range=radiometry.visible_range([path for _, _, path in pairs]),
-        black_hot=black_hot,
-    )
+    if team.rank == 0:
+        suspicion.warn(pairs, infrared)
     # Pictures without a partner are named by the first process.
     report = FolderReport(problems=[] if team.rank else problems)
-    pairs = team.shard(pairs)
-    bar = tqdm(pairs, desc="fusing", unit="pair", disable=True if team.rank else None)
-    for number, (stem, infrared_path, visible_path) in enumerate(bar, 1):
+    mine = team.shard(range(len(pairs)))
+    bar = tqdm(mine, desc="fusing", unit="pair", disable=True if team.rank else None)
+    for number, index in enumerate(bar, 1):
+        stem, infrared_path, visible_path = pairs.files[index]
         target = output if to_file else output / f"{stem}.png"
         try:
-            task.write(infrared_path, visible_path, target)
+            _write(network, pairs[index], target, bits, tile)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
                 raise
             reason = str(error) or type(error).__name__
             known = str(infrared_path) in reason or str(visible_path) in reason
             report.problems.append(reason if known else f"{visible_path}: {reason}")
-            _log.info("failed %s (%d of %d)", target.name, number, len(pairs))
+            _log.info("failed %s (%d of %d)", target.name, number, len(mine))
         else:
             report.written.append(target)
-            _log.info("fused %s (%d of %d)", target.name, number, len(pairs))
+            _log.info("fused %s (%d of %d)", target.name, number, len(mine))
     reports = team.gather(report)
     return FolderReport(
         sorted(path for one in reports for path in one.written),
