@@ -48,6 +48,12 @@ def shared_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def authors_dir() -> Path:
+    """Recorded values of the authors' functions and network, see ``tests/data/README.md``."""
+    return ROOT / "tests" / "data" / "authors"
+
+
+@pytest.fixture(scope="session")
 def real_data_dir(shared_dir) -> Path:
     """A folder of real sets: LDF_DATA_DIR, or the one among the reference files."""
     folder = Path(os.environ.get("LDF_DATA_DIR", shared_dir / "data"))

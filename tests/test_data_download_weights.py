@@ -64,9 +64,9 @@ def saved(value, path: Path) -> bytes:
     return path.read_bytes()
 
 
-def official_state(half, shared_dir):
+def official_state(half, authors_dir):
     """Made-up values under the names and shapes of the authors' file."""
-    with open(shared_dir / "reference" / "ldfusion_state_dict.json") as file:
+    with open(authors_dir / "ldfusion_state_dict.json") as file:
         shapes = json.load(file)
     generator = torch.Generator().manual_seed(len(half))
     return {
@@ -85,9 +85,9 @@ def fuse_by_command(name, folder):
     assert read_image(folder / "out" / "00000.png").shape == (3, 48, 64)
 
 
-def test_ldfusion_weights_are_fetched_and_load_strictly(source, shared_dir, tmp_path):
-    encoder = official_state("encoder", shared_dir)
-    decoder = official_state("decoder", shared_dir)
+def test_ldfusion_weights_are_fetched_and_load_strictly(source, authors_dir, tmp_path):
+    encoder = official_state("encoder", authors_dir)
+    decoder = official_state("decoder", authors_dir)
     contents = {
         "weight/Enc_final.pt": saved(encoder, tmp_path / "e.pt"),
         "weight/Dec_final.pt": saved(decoder, tmp_path / "d.pt"),

@@ -225,10 +225,10 @@ def test_counts_that_do_not_fit_are_refused(generator):
         patch_direction_loss(x[:2], *sources, said, mean_over="some")
 
 
-def test_agreement_with_the_authors_functions(shared_dir):
+def test_agreement_with_the_authors_functions(authors_dir):
     reference = {
         name: torch.from_numpy(np.asarray(array))
-        for name, array in np.load(shared_dir / "reference" / "ldfusion_losses.npz").items()
+        for name, array in np.load(authors_dir / "ldfusion_losses.npz").items()
     }
     unit_of = {
         name: F.normalize(array, dim=-1) for name, array in reference.items() if array.ndim == 2
@@ -524,3 +524,62 @@ def test_shapes_that_do_not_fit_are_refused(clip, images):
     ):
         with pytest.raises(ValueError, match="one shape"):
             loss(*bad)
+
+
+def _terms(clip, images, **options):
+    """The terms of a loss with these options, same patches as of any other call."""
+    options = {"entropy_threshold": 4.0, "sampler": PatchSampler(count=6, size=16)} | options
+    return FusionLoss(clip, PROMPTS, **options)(*images, torch.Generator().manual_seed(1))
+
+
+def test_the_mean_over_kept_patches_is_the_mean_over_all_by_their_share(clip, images):
+    over_all, over_kept = (_terms(clip, images, mean_over=m) for m in ("all", "kept"))
+    assert over_all.kept == over_kept.kept == 0.5
+    torch.testing.assert_close(over_kept.terms["patch"], over_all.terms["patch"] / 0.5)
+    assert over_kept.terms["direction"] == over_all.terms["direction"]
+
+
+def test_the_threshold_of_the_filter_decides_the_share(clip, images):
+    kept = [_terms(clip, images, entropy_threshold=t).kept for t in (None, 4.0, 8.0)]
+    assert kept == [1.0, 0.5, 0.0]
+
+
+def test_small_patch_losses_are_ignored_as_asked(clip, images):
+    usual = _terms(clip, images).terms["patch"]
+    assert _terms(clip, images, ignore_below=2.0).terms["patch"] == 0 < usual
+    part = _terms(clip, images, ignore_below=0.9).terms["patch"]
+    assert part == _terms(clip, images, ignore_below=0.9).terms["patch"] <= usual
+
+
+def test_the_sampler_decides_how_many_patches_of_which_size_are_encoded(clip, images):
+    for count, size in ((3, 16), (5, 12)):
+        clip.encoded.clear()
+        _terms(clip, images, sampler=PatchSampler(count=count, size=size), entropy_threshold=None)
+        assert clip.encoded[-1][0] == 2 * count
+    first, second = (
+        _terms(clip, images, sampler=PatchSampler(count=6, size=16, side=side)).terms["patch"]
+        for side in ((0.3, 0.4), (0.7, 0.8))
+    )
+    assert first != second
+
+
+def test_the_perceptual_features_are_those_given(clip, images):
+    class Brightness(nn.Module):
+        def forward(self, x):
+            return [x.mean(dim=(-2, -1))]
+
+    got = _terms(clip, images, perceptual=Brightness()).terms["perceptual"]
+    torch.testing.assert_close(got, PerceptualLoss(Brightness())(*images))
+    assert got != _terms(clip, images).terms["perceptual"]
+
+
+def test_the_prompts_decide_the_directions(clip, images):
+    other = SimpleNamespace(**{**vars(PROMPTS), "fused": PROMPTS.visible})
+    with pytest.raises(ValueError, match="same sentence"):
+        FusionLoss(clip, other)
+    swapped = SimpleNamespace(
+        infrared=PROMPTS.infrared, visible=PROMPTS.fused, fused=PROMPTS.visible
+    )
+    one = FusionLoss(clip, PROMPTS)(*images, torch.Generator().manual_seed(1)).terms["direction"]
+    two = FusionLoss(clip, swapped)(*images, torch.Generator().manual_seed(1)).terms["direction"]
+    assert (one - two).abs() > 1e-3

@@ -1,8 +1,12 @@
 """Patches: torchvision and a histogram written slowly are the witnesses."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
@@ -216,8 +220,8 @@ def test_entropy_counts_values_outside_in_the_nearest_bin():
         entropy(torch.full((1, 1, 2, 2), float("nan")), rounded=False)
 
 
-def test_entropy_agrees_with_the_authors_function(shared_dir):
-    reference = np.load(shared_dir / "reference" / "ldfusion_losses.npz")
+def test_entropy_agrees_with_the_authors_function(authors_dir):
+    reference = np.load(authors_dir / "ldfusion_losses.npz")
     got = entropy(torch.from_numpy(reference["entropy_images"]), rounded=False)
     expected = torch.from_numpy(reference["entropy_bits"])
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
@@ -231,3 +235,61 @@ def test_a_patch_is_kept_only_if_both_sources_have_something_to_show(generator):
     assert keep_mask(infrared, visible).tolist() == [True, False, False, False]
     assert keep_mask(infrared, visible, threshold=-1).all()
     assert not keep_mask(infrared, visible, threshold=8).any()
+
+
+# --- properties of the matrices ---
+
+ANGLES = st.floats(-45, 45)
+SHEARS = st.floats(-30, 30)
+SCALES = st.floats(0.5, 2)
+SIZES = st.tuples(st.integers(16, 400), st.integers(16, 400))
+
+
+def _matrix(size, crop, corner, degrees=0.0, shift=(0.0, 0.0), scale=1.0, shear=0.0):
+    def value(number):
+        return torch.tensor([float(number)], dtype=torch.float64)
+
+    return patch_matrices(
+        value(crop), (value(corner[0]), value(corner[1])), size, value(degrees),
+        (value(shift[0]), value(shift[1])), value(scale), value(shear),
+    )[0].double()  # fmt: skip
+
+
+@given(SIZES, st.data())
+def test_without_a_transform_the_corners_of_the_patch_are_those_of_the_crop(size, data):
+    height, width = size
+    crop = data.draw(st.integers(1, min(size)))
+    left = data.draw(st.integers(0, width - crop))
+    top = data.draw(st.integers(0, height - crop))
+    theta = _matrix(size, crop, (left, top))
+    for u, v in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
+        x, y = theta @ torch.tensor([u, v, 1.0], dtype=torch.float64)
+        expected = (left + crop * (u + 1) / 2, top + crop * (v + 1) / 2)
+        found = ((x + 1) / 2 * width, (y + 1) / 2 * height)
+        assert found == pytest.approx(expected, abs=1e-3)
+
+
+@given(SIZES, ANGLES, SHEARS, SCALES, st.floats(-5, 5), st.floats(-5, 5))
+def test_the_matrix_undoes_the_affine_map(size, degrees, shear, scale, across, down):
+    """The place that the map sends to the middle of the patch is the one sampled there."""
+    crop = min(size)
+    middle = (size[1] / 2, size[0] / 2)
+    corner = (middle[0] - crop / 2, middle[1] - crop / 2)
+    theta = _matrix(size, crop, corner, degrees, (across, down), scale, shear)
+    x, y = theta @ torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    point = torch.stack([x * size[1] / 2, y * size[0] / 2])  # pixels from the middle of the crop
+    angle, tangent = math.radians(degrees), math.tan(math.radians(shear))
+    turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    slant = torch.tensor([[1.0, -tangent], [0.0, 1.0]])
+    sent = scale * (turn @ slant).double() @ point + torch.tensor([across, down])
+    assert sent.abs().max() < 1e-2
+
+
+@given(SIZES, ANGLES, SHEARS, SCALES)
+def test_the_area_of_a_patch_is_that_of_the_crop_by_the_square_of_the_scale(
+    size, degrees, shear, scale
+):
+    crop = min(size) // 2
+    theta = _matrix(size, crop, (0, 0), degrees, scale=scale, shear=shear)
+    area = torch.det(theta[:, :2]).item() * size[0] * size[1]
+    assert area == pytest.approx(crop**2 / scale**2, rel=1e-3)

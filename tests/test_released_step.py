@@ -131,8 +131,8 @@ def test_a_step_of_the_witness_moves_the_network_and_leaves_gradients_in_clip():
     assert sum(moved) > len(moved) / 2
 
 
-def test_the_witness_agrees_with_the_authors_functions(shared_dir):
-    with np.load(shared_dir / "reference" / "ldfusion_losses.npz") as data:
+def test_the_reference_agrees_with_the_authors_functions(authors_dir):
+    with np.load(authors_dir / "ldfusion_losses.npz") as data:
         given = {name: torch.from_numpy(np.asarray(data[name])) for name in data.files}
     bits = plain_entropy(given["entropy_images"])
     torch.testing.assert_close(bits, given["entropy_bits"].float(), atol=1e-4, rtol=0)

@@ -1,0 +1,67 @@
+"""The network that ships gives what it gave: its output for a pair made by a formula is kept."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ldf_utils.data.files import atomic_path
+from ldf_utils.networks import bounded
+from ldf_utils.networks.checkpoint import load_network
+
+STORED = Path(__file__).parent / "data" / "shipped_network.npz"
+
+
+def made_pair() -> tuple[torch.Tensor, torch.Tensor]:
+    """A warm disk before stripes and a slope, ``(1, 1, 48, 64)`` each, from sines alone."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 48), torch.linspace(0, 1, 64), indexing="ij")
+    disk = torch.sigmoid((0.04 - (x - 0.4) ** 2 - (y - 0.5) ** 2) * 200)
+    infrared = 0.2 + 0.1 * torch.sin(5 * x) * torch.cos(3 * y) + 0.6 * disk
+    visible = 0.5 + 0.2 * torch.sin(60 * x + 8 * y) * (1 - 0.5 * disk) + 0.2 * (y - 0.5)
+    return infrared[None, None].clamp(0, 1), visible[None, None].clamp(0, 1)
+
+
+@torch.no_grad()
+def outputs() -> dict[str, np.ndarray]:
+    """The fused image and every map of the shipped network."""
+    network, pair = load_network("shipped"), made_pair()
+    found = {"fused": network(*pair), **network.maps(*pair)}
+    return {name: value[0, 0].numpy() for name, value in found.items()}
+
+
+def largest_difference() -> float:
+    with np.load(STORED) as stored:
+        found = outputs()
+        assert set(found) == set(stored)
+        return max(np.abs(found[name] - stored[name].astype(np.float32)).max() for name in stored)
+
+
+def test_the_output_is_the_stored_one():
+    assert largest_difference() < 2e-3  # float16 keeps gains of 3 to 1e-3
+
+
+def test_the_stored_output_tells_a_changed_constant(monkeypatch):
+    stretch = bounded._stretch
+    monkeypatch.setattr(bounded, "_stretch", lambda x, gain, scale: stretch(x, gain, 5 * scale))
+    assert largest_difference() > 5e-3
+
+
+@pytest.mark.parametrize("name", ["tone_head", "weight_head"])
+def test_the_stored_output_tells_changed_weights(monkeypatch, name):
+    load = load_network
+
+    def changed(which):
+        network = load(which)
+        getattr(network, name).bias.data += 0.1
+        return network
+
+    monkeypatch.setitem(globals(), "load_network", changed)
+    assert largest_difference() > 5e-3
+
+
+if __name__ == "__main__":
+    with atomic_path(STORED) as temporary:
+        np.savez_compressed(
+            temporary, **{name: value.astype(np.float16) for name, value in outputs().items()}
+        )
