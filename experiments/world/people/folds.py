@@ -101,5 +101,7 @@ def hang(
 
 def warmth(noise: Noise, vertices: Array, shift: Array) -> Array:
     """Return degrees added where cloth lies on the skin, and taken where it stands off."""
-    patches = np.clip(2.2 * noise(vertices / 0.16 + 1.3), -2.2, 2.2)
-    return (patches - 130 * shift + 0.6 * noise(vertices / 0.06)).astype(np.float32)
+    patches = np.clip(2.8 * noise(vertices / 0.16 + 1.3), -2.8, 2.8)
+    return (patches - 170 * np.clip(shift, -0.02, 0.02) + 0.6 * noise(vertices / 0.06)).astype(
+        np.float32
+    )

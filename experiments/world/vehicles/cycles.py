@@ -91,13 +91,6 @@ def build_bicycle(bay: Bay, rng: np.random.Generator, phase: float = 0.0) -> lis
         tube([left, (0.44, 0.18, 1.02), (0.37, 0, 1.0), (0.44, -0.18, 1.02), right], 0.012, 8)
     )
     bars.append(tube([seat_top, (-0.19, 0, 0.91)], 0.013, 8))
-    cranks = []
-    for pedal, y in zip(touch.pedals, (0.07, -0.07), strict=True):
-        cranks.append(tube([(0, y, 0.29), (pedal[0], y, pedal[2])], 0.010, 6))
-        cranks.append(moved(box((-0.045, -0.045, -0.011), (0.045, 0.045, 0.011), 0.008), pedal))
-    cranks.append(
-        moved(lathe([(0.095, 0.052), (0.095, 0.058), (0.02, 0.058)], 24), (0, -0.11, 0.29))
-    )
     grips = [tube([g, (g[0] - 0.09, g[1] * 1.02, g[2] - 0.006)], 0.017, 8) for g in touch.grips]
     guards = [_mudguard(rear, radius, 20, 170)]
     if rng.random() < 0.7:
@@ -112,13 +105,25 @@ def build_bicycle(bay: Bay, rng: np.random.Generator, phase: float = 0.0) -> lis
         bay.part("spokes", join(spokes), "metal", (0.3, 0.3, 0.31), "ambient"),
         bay.part("frame", join(frame), "car_paint", bay.paint, "ambient"),
         bay.part("bars", join([*bars, *rack]), "metal", (0.22, 0.22, 0.23), "ambient"),
-        bay.part("cranks", join(cranks), "metal", (0.06, 0.06, 0.065), "ambient"),
+        bay.part("cranks", _cranks(touch), "metal", (0.06, 0.06, 0.065), "ambient"),
         bay.part("grips", join(grips), "rubber", BLACK, "ambient"),
         bay.part("guards", join(guards), "plastic", BLACK, "ambient"),
         bay.part("saddle", _saddle((-0.20, 0, 0.925), 0.25, 0.075), "plastic", BLACK, "ambient"),
         bay.headlamp("headlight", lamp),
         bay.taillamp("taillight", box((-0.755, -0.04, 0.72), (-0.735, 0.04, 0.76), 0.008)),
     ]
+
+
+def _cranks(touch: Contacts) -> Mesh:
+    """Return cranks, pedals and chain ring of a bicycle."""
+    cranks = []
+    for pedal, y in zip(touch.pedals, (0.07, -0.07), strict=True):
+        cranks.append(tube([(0, y, 0.29), (pedal[0], y, pedal[2])], 0.010, 6))
+        cranks.append(moved(box((-0.045, -0.045, -0.011), (0.045, 0.045, 0.011), 0.008), pedal))
+    cranks.append(
+        moved(lathe([(0.095, 0.052), (0.095, 0.058), (0.02, 0.058)], 24), (0, -0.11, 0.29))
+    )
+    return join(cranks)
 
 
 def build_motorcycle(bay: Bay, rng: np.random.Generator) -> list[Part]:

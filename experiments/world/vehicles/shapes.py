@@ -246,23 +246,18 @@ def lathe(profile: npt.ArrayLike, sides: int = 40) -> Mesh:
     return (vertices.reshape(-1, 3).astype(np.float32), grid_faces(len(rows), sides, True))
 
 
-def box(
-    low: Sequence[float], high: Sequence[float], radius: float = 0.02, cell: float = 0.0
-) -> Mesh:
-    """Return a box with rounded edges."""
+def box(low: Sequence[float], high: Sequence[float], radius: float = 0.02) -> Mesh:
+    """Return a box with edges rounded by ``radius`` meters."""
     a, b = np.asarray(low, float), np.asarray(high, float)
-    steps = np.array([-1.0, -0.8, -0.3, 0.3, 0.8, 1.0])
-    lines = []
-    for i in range(3):
-        half, r = (b[i] - a[i]) / 2, min(radius, 0.49 * (b - a).min())
-        inner = half - r
-        line = np.sort(np.array([-half, -inner - 0.3 * r, -inner, 0, inner, inner + 0.3 * r, half]))
-        lines.append(line)
-    del steps, cell
-    radius = min(radius, 0.49 * float((b - a).min()))
+    half3 = (b - a) / 2
+    radius = min(radius, 0.98 * float(half3.min()))
+    inner = half3 - radius
+    lines = [
+        np.array([-h, -i - 0.3 * radius, -i, 0, i, i + 0.3 * radius, h])
+        for h, i in zip(half3, inner, strict=True)
+    ]
     meshes = [_panel(lines, axis, sign) for axis in range(3) for sign in (-1, 1)]
     vertices, faces = join(meshes)
-    half3 = (b - a) / 2
     core = np.clip(vertices, -half3 + radius, half3 - radius)
     way = vertices - core
     length = np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
