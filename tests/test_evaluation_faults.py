@@ -4,6 +4,7 @@ import errno
 import math
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import unicodedata
@@ -233,6 +234,50 @@ def test_counts_of_a_camera_are_read_with_one_range_that_is_told(set_dir, tmp_pa
     assert exact == pytest.approx(plain, rel=0.15)
     assert command.main([str(set_dir), *FAST, "--infrared-range", "high"]) == 2
     assert "LOW:HIGH" in capsys.readouterr().err
+
+
+def textured(generator, size=(120, 160)):
+    """Many shapes, so that a shift or another scene can be told."""
+    coarse = torch.rand(1, 1, size[0] // 8, size[1] // 8, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size, mode="bicubic")[0].clamp(0, 1)
+
+
+def one_off(folder, stems):
+    for stem, before in zip(stems[:0:-1], stems[-2::-1], strict=True):
+        shutil.copy(folder / "ir" / f"{before}.png", folder / "ir" / f"{stem}.png")
+
+
+def shifted(folder, stems):
+    for path in (folder / "ir" / f"{stem}.png" for stem in stems):
+        write_image(read_image(path).roll(8, dims=-1), path)
+
+
+SUSPICIOUS = {
+    "same": lambda folder, stems: [
+        shutil.copy(folder / "vi" / f"{stem}.png", folder / "ir" / f"{stem}.png") for stem in stems
+    ],
+    "constant": lambda folder, stems: [
+        write_image(torch.full((1, 120, 160), 0.4), folder / "ir" / f"{stem}.png") for stem in stems
+    ],
+    "off by one": one_off,
+    "not registered": shifted,
+}
+
+
+@pytest.mark.parametrize("kind", ["", *SUSPICIOUS])
+def test_what_is_suspected_is_told_once_and_measured(kind, tmp_path, generator, capsys):
+    stems = [f"{k:02d}" for k in range(6)]
+    for stem in stems:
+        picture = textured(generator)
+        write_image(picture, tmp_path / "ir" / f"{stem}.png")
+        write_image(0.8 * picture**1.5 + 0.1, tmp_path / "vi" / f"{stem}.png")
+        write_image(picture, tmp_path / "fused_net" / f"{stem}.png")
+    if kind:
+        SUSPICIOUS[kind](tmp_path, stems)
+    assert command.main([str(tmp_path), *FAST, "--no-cache", "--jobs", "2"]) == 0
+    captured = capsys.readouterr()
+    told = [line for line in captured.err.splitlines() if line.startswith("warning: ")]
+    assert len(told) == bool(kind) and kind in "".join(told) and "net" in captured.out
 
 
 # --- names that look special ----------------------------------------------------------------------

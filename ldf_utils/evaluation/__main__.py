@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ldf_utils.data import suspicion
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import check_writable, explain, write_rows
 from ldf_utils.data.pairs import PairFolder
@@ -133,7 +134,10 @@ def _measure(arguments: argparse.Namespace, team: Team) -> tuple[PairFolder, lis
         black_hot=arguments.polarity == "black-hot",
     )
     whole, pairs.ranges = pairs.files, pairs.ranges  # chosen over the whole set
+    if team.rank == 0:
+        suspicion.warn(pairs, pairs.folder)
     pairs.files = team.shard(whole)
+    progress = team.rank == 0 and sys.stderr.isatty()  # no bar in a log
     rows = evaluate_set(
         pairs,
         arguments.methods,
@@ -143,7 +147,7 @@ def _measure(arguments: argparse.Namespace, team: Team) -> tuple[PairFolder, lis
         cache=cache,
         on_problem=problems.append,
         on_warning=lambda text: _say("warning", text),
-        progress=team.rank == 0,
+        progress=progress,
     )
     pairs.files = whole
     return pairs, *_of_all(team, rows, problems, pairs)

@@ -47,8 +47,12 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
             warnings.simplefilter("ignore", DeprecationWarning)
             pool.submit(int).result()
         yield pool
+    except BaseException:  # Ctrl-C above all: nobody waits for what is being measured
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    else:
+        pool.shutdown()
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
 
