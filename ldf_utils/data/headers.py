@@ -57,6 +57,8 @@ def _upright_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             exif = Image.Image.getexif(image)  # that of a PNG decodes all of it
             turned = exif.get(0x0112, 1) >= 5  # by 90 degrees
+            if turned and image.format == "TIFF":  # some versions of Pillow turn its size
+                raise ValueError("its header is not enough")
             width, height = image.size
             return (width, height) if turned else (height, width)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

@@ -125,18 +125,6 @@ def _check_sizes(infrared: torch.Tensor, visible: torch.Tensor) -> None:
         )
 
 
-def _check_weights(network: Network) -> None:
-    """Raise ValueError if a network has a weight that is not finite."""
-    tensors = network.state_dict().items() if isinstance(network, nn.Module) else ()
-    bad = [name for name, tensor in tensors if not tensor.isfinite().all()]
-    if bad:
-        raise ValueError(
-            f"{len(bad)} tensor(s) of the weights are not finite (NaN or infinite), first "
-            f"{bad[0]!r}, so nothing is written; fetch the file again, or take a checkpoint from "
-            "before the training diverged"
-        )
-
-
 def _check_tile(tile: int | None) -> None:
     if tile is not None and (tile < 2 * _GRID or tile % (2 * _GRID)):
         raise ValueError(f"the tile side must be a multiple of {2 * _GRID}, got {tile}")
@@ -259,14 +247,13 @@ def fuse_folder(
     Raises:
         ImageError: if a folder is missing or holds no picture at all, a folder is paired with a
             file, or the results are to go into a folder of sources.
-        ValueError: for another ``tile`` or range, or weights that are not finite.
+        ValueError: for another ``tile`` or range.
         OSError: if the results cannot be written, tried before the work, or the disk is full.
         ProcessError: if another process of the team is gone.
     """
     team = team or Team(0, 1, torch.device("cpu"))
     infrared, visible, output = Path(infrared), Path(visible), Path(output)
     _check_tile(tile)
-    _check_weights(network)
     files, problems = _find_pairs(infrared, visible, output)
     pairs = PairFiles(files, infrared_range=infrared_range, black_hot=black_hot)
     single = not infrared.is_dir() and not output.is_dir()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from ldf_utils.data import suspicion
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import check_writable, explain
 from ldf_utils.data.pairs import PairFolder, find_sets
@@ -74,9 +75,12 @@ def _pairs(arguments: argparse.Namespace, team: Team) -> dict[str, PairFolder]:
         "infrared_range": arguments.infrared_range,
         "black_hot": arguments.polarity == "black-hot",
     }
-    if (Path(data) / "ir").is_dir():
-        return {data: PairFolder(data, **camera)}
-    return find_sets(data, **camera)
+    one = (Path(data) / "ir").is_dir()
+    sets = {data: PairFolder(data, **camera)} if one else find_sets(data, **camera)
+    for pairs in sets.values():
+        if team.rank == 0:
+            suspicion.warn(pairs, pairs.folder)
+    return sets
 
 
 def _train(arguments: argparse.Namespace) -> None:
