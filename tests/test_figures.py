@@ -1,4 +1,4 @@
-"""Figures: texts that must be there, alt text in the output, size, grey-safe looks; widgets."""
+"""Figures: texts that must be there, alt text in the output, size, gray-safe looks; widgets."""
 
 import io
 import itertools
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ldf_utils.notebook import figures, widgets
+from ldf_utils.notebook.figures import output
 
 matplotlib.use("agg")
 
@@ -27,9 +28,9 @@ TEXTS = {
 def shown(monkeypatch):
     """What a notebook would receive: a list of (data, metadata)."""
     outputs = []
-    monkeypatch.setattr(figures, "get_ipython", lambda: object())
+    monkeypatch.setattr(output, "get_ipython", lambda: object())
     monkeypatch.setattr(
-        figures, "display", lambda data, metadata=None, raw=False: outputs.append((data, metadata))
+        output, "display", lambda data, metadata=None, raw=False: outputs.append((data, metadata))
     )
     return outputs
 
@@ -59,7 +60,7 @@ def test_the_caption_keeps_the_asterisks_of_formulas(shown):
 
 @pytest.mark.parametrize("name", ["title", "caption", "alt"])
 def test_a_figure_without_words_is_refused(name):
-    with pytest.raises(ValueError, match=f"{name} of a figure: found 'Loss'"):
+    with pytest.raises(ValueError, match=f"{name} of a figure must have .* got 'Loss'"):
         figures.show_images({"noise": picture()}, **{**TEXTS, name: "Loss"})
 
 
@@ -83,8 +84,8 @@ def test_outside_of_a_notebook_the_texts_are_printed(capsys):
     assert TEXTS["title"] in printed and TEXTS["caption"] in printed
 
 
-def test_grey_values_are_shown_as_they_are(shown):
-    """A picture of 0.25 is drawn as grey 64: no rescaling to its own range."""
+def test_gray_values_are_shown_as_they_are(shown):
+    """A picture of 0.25 is drawn as gray 64: no rescaling to its own range."""
     figures.show_images({"flat": torch.full((1, 50, 50), 0.25)}, **TEXTS)
     pixels = np.asarray(decoded(shown[0]).convert("L"))
     height, width = pixels.shape
@@ -99,7 +100,7 @@ def test_to_array_takes_the_shapes_it_names(shape):
 
 @pytest.mark.parametrize("shape", [(2, 5, 7), (2, 1, 5, 7), (7,)])
 def test_to_array_refuses_other_shapes(shape):
-    with pytest.raises(ValueError, match="show one picture of a batch as batch"):
+    with pytest.raises(ValueError, match="show one image of a batch as batch"):
         figures.to_array(torch.ones(shape))
 
 
@@ -127,20 +128,23 @@ def test_a_missing_cell_of_an_image_table_is_drawn_as_missing(shown):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: figures.show_images({}, **TEXTS), "no picture"),
-        (lambda: figures.show_image_table({}, **TEXTS), "no picture"),
+        (lambda: figures.show_images({}, **TEXTS), "no image"),
+        (lambda: figures.show_image_table({}, **TEXTS), "no image"),
         (lambda: figures.show_maps({}, **TEXTS), "no map"),
         (lambda: figures.show_curves([], **TEXTS), "no curve"),
         (lambda: figures.show_bars({}, **TEXTS), "no bar"),
         (lambda: figures.show_points({}, x_label="x", y_label="y", **TEXTS), "no point"),
-        (lambda: figures.show_maps({"m": torch.rand(2, 3, 4)}, **TEXTS), r"expected \(H, W\)"),
+        (
+            lambda: figures.show_maps({"m": torch.rand(2, 3, 4)}, **TEXTS),
+            "must have shape",
+        ),
         (lambda: figures.show_maps({"m": torch.tensor([[float("nan")]])}, **TEXTS), "NaN"),
         (lambda: figures.show_maps({"m": torch.eye(3)}, limits="all", **TEXTS), "limits"),
-        (lambda: figures.show_bars({"a": float("inf")}, **TEXTS), "expected a number"),
+        (lambda: figures.show_bars({"a": float("inf")}, **TEXTS), "must be a finite number"),
         (lambda: figures.show_curves([{"step": 0, "a": 1}], y=["b"], **TEXTS), "no 'b'"),
         (
             lambda: figures.show_points({"a": ([1, 2], [1])}, x_label="x", y_label="y", **TEXTS),
-            "2 along and 1 up",
+            "equally long, got 2 and 1",
         ),
         (lambda: figures.show_matrix(torch.eye(2), ["a"], ["b", "c"], **TEXTS), "1 row"),
     ],
@@ -153,7 +157,7 @@ def test_wrong_input_is_named(call, message):
 def axes_of(monkeypatch, call):
     """The axes of the figure that `call` presents."""
     caught = []
-    monkeypatch.setattr(figures, "present", lambda fig, **_: caught.append(fig))
+    monkeypatch.setattr(output, "present", lambda fig, **_: caught.append(fig))
     call()
     (fig,) = caught
     plt.close(fig)
@@ -247,13 +251,13 @@ def test_dots_lie_at_their_values_and_claims_are_filled(monkeypatch):
         assert filled == [False, measure == "brightness"]
     assert all(len(axis.lines) == 2 for axis in draw())  # no reference: the ranges alone
     for bad, words in (
-        ({"a": {"x": [1.0]}, "b": {"y": [1.0]}}, "expected values for each of"),
+        ({"a": {"x": [1.0]}, "b": {"y": [1.0]}}, "must have values for each of"),
         ({"a": {"x": [float("nan")]}}, "NaN"),
         ({}, "panel"),
     ):
         with pytest.raises(ValueError, match=words):
             figures.show_dots(bad, **TEXTS)
-    with pytest.raises(ValueError, match="none of the rows"):
+    with pytest.raises(ValueError, match="not one of the rows"):
         figures.show_dots(panels, reference="other", **TEXTS)
 
 
@@ -262,19 +266,19 @@ def luminance_of(color):
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def test_neighboring_colors_differ_on_a_grey_printer():
-    greys = [luminance_of(color) for color in figures.COLORS]
-    steps = [abs(a - b) for a, b in itertools.pairwise(greys)]
+def test_neighboring_colors_differ_on_a_gray_printer():
+    grays = [luminance_of(color) for color in figures.COLORS]
+    steps = [abs(a - b) for a, b in itertools.pairwise(grays)]
     assert min(steps) > 0.08, steps
 
 
 def test_the_color_map_rises_in_luminance():
     colors = matplotlib.colormaps[figures.COLOR_MAP](np.linspace(0, 1, 64))[:, :3]
-    greys = colors @ np.array([0.299, 0.587, 0.114])
-    assert (np.diff(greys) > 0).all()
+    grays = colors @ np.array([0.299, 0.587, 0.114])
+    assert (np.diff(grays) > 0).all()
 
 
-def test_use_style_sets_grey_safe_lines():
+def test_use_style_sets_gray_safe_lines():
     with matplotlib.rc_context():
         figures.use_style()
         cycle = list(plt.rcParams["axes.prop_cycle"])
@@ -291,7 +295,7 @@ def test_clip_note_and_banner_name_the_stand_in(shown):
     figures.clip_banner(large)
     assert shown[0][0]["text/markdown"].startswith("> **A small embedded CLIP stands in")
     assert "knows 1 words" in shown[0][0]["text/markdown"]
-    assert "nothing stands in" in shown[1][0]["text/markdown"]
+    assert "the original weights" in shown[1][0]["text/markdown"]
 
 
 # ------------------------------------------------------------------ widgets
@@ -316,7 +320,7 @@ def drawn(monkeypatch):
     """Titles of what is presented, and the widgets that are shown."""
     record = SimpleNamespace(titles=[], widgets=[])
     monkeypatch.setattr(
-        figures, "present", lambda fig, *, title, **_: (record.titles.append(title), plt.close(fig))
+        output, "present", lambda fig, *, title, **_: (record.titles.append(title), plt.close(fig))
     )
     monkeypatch.setattr(widgets, "display", record.widgets.append)
     return record
