@@ -124,10 +124,15 @@ def skirt(kit: Kit) -> Part:
     """Return a skirt from the waist to about the knee, wide enough for the stride."""
     pelvis, s = kit.bones["pelvis"], kit.build.scale
     long = (0.30 + 0.32 * ((kit.look.seed >> 3) % 4) / 3) * s
+    if kit.look.top == "coat":
+        long = max(long, (HEMS["coat"] + 0.04) * s)
     solids = cone(kit, long, 0.012, 0.16 * s, 0.04)
     field = Field.around(solids, kit.cell)
     for solid in solids:
         field.add(solid, 0.06)
+    if kit.look.bottom == "skirt":
+        high = (0.05 - HEMS[kit.look.top]) * s
+        field.above(pelvis.at(0, 0, high), -pelvis.frame[:, 2], 0.004)
     vertices, faces = field.above(pelvis.at(0, 0, -long), pelvis.frame[:, 2], 0.004).mesh()
     pleats = 14.0 if kit.look.seed % 3 == 0 else 8.0
     vertices, shift = hang(vertices, faces, pelvis, (0.05, -long), kit.noise, 0.022, pleats)
