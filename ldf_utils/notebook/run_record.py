@@ -1,4 +1,4 @@
-"""What a run of a notebook leaves: its folder, its environment, its metrics."""
+"""What a run of a notebook records: its environment and its metrics."""
 
 from __future__ import annotations
 
@@ -16,16 +16,12 @@ from typing import Any
 import torch
 
 from ldf_utils.data.files import run_dir, write_json
-from ldf_utils.notebook.exercises import _written
 
 METRICS_FILE = "metrics.json"
 
 
-# ------------------------------------------------- what a notebook says of itself
-
-
 def short_path(path: str | os.PathLike) -> str:
-    """A path fit for a published notebook: from the run folder on, or its last two parts.
+    """Shorten a path for a published notebook: relative to the run folder, or its last two parts.
 
     Examples:
         ``fused/RoadScene/a.png`` for a file in the run folder; ``data/RoadScene`` elsewhere.
@@ -38,10 +34,10 @@ def short_path(path: str | os.PathLike) -> str:
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system.
+    """Return freed memory to the system, on Linux.
 
-    The C library of Linux keeps what was freed in pieces; after many pictures of many sizes that
-    can be more than what is in use. Elsewhere this does nothing.
+    Its C library keeps small freed blocks; after many images of many sizes they can exceed the
+    memory in use. On other systems this does nothing.
     """
     if sys.platform.startswith("linux"):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl has not
@@ -50,7 +46,7 @@ def release_memory() -> None:
 
 
 def environment() -> dict[str, str]:
-    """What the numbers of a run depend on: versions, threads, accelerator, data, CLIP."""
+    """Return what the numbers of a run depend on: versions, threads, accelerator, data, CLIP."""
 
     def version(package: str) -> str:
         try:
@@ -84,13 +80,13 @@ def environment_report() -> None:
 
 
 def read_metrics(folder: str | os.PathLike | None = None) -> dict[str, dict[str, Any]]:
-    """What the notebooks of a run have recorded, notebook name to record.
+    """Read what the notebooks of a run have recorded, notebook name to record.
 
     Args:
         folder: the run folder; by default `run_dir`.
 
     Raises:
-        ValueError: if the file is there but is no JSON object.
+        ValueError: if the file exists but is not a JSON object.
     """
     path = Path(folder or run_dir()) / METRICS_FILE
     if not path.is_file():
@@ -98,9 +94,9 @@ def read_metrics(folder: str | os.PathLike | None = None) -> dict[str, dict[str,
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: no JSON ({error}); remove the file and run again") from error
+        raise ValueError(f"{path} must be JSON ({error}); remove the file and rerun") from error
     if not isinstance(records, dict):
-        raise ValueError(f"{path}: expected an object; remove the file and run again")
+        raise ValueError(f"{path} must be a JSON object; remove the file and rerun")
     return records
 
 
@@ -119,7 +115,7 @@ def update_metrics(folder: str | os.PathLike, notebook: str, **entries: Any) -> 
 
 
 def _plain(name: str, value: Any) -> Any:
-    """A value as JSON has it; numbers must be finite."""
+    """A value as JSON stores it; numbers must be finite."""
     if isinstance(value, Mapping):
         return {str(key): _plain(f"{name}.{key}", item) for key, item in value.items()}
     if isinstance(value, (str, bool, int)):
@@ -128,12 +124,18 @@ def _plain(name: str, value: Any) -> Any:
         number = float(value)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"metric {name!r}: expected a number, a text or names to numbers, found "
+            f"metric {name!r} must be a number, a text or a mapping of names to them, got "
             f"{type(value).__name__}"
         ) from error
     if not math.isfinite(number):
-        raise ValueError(f"metric {name!r} is {number}; a run that computes this has gone wrong")
+        raise ValueError(f"metric {name!r} is {number}; it must be finite")
     return round(number, 6)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_written(item)}" for key, item in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def record_metrics(notebook: str, **numbers: Any) -> None:
@@ -147,10 +149,10 @@ def record_metrics(notebook: str, **numbers: Any) -> None:
             of names to numbers.
 
     Raises:
-        ValueError: if nothing is given, or a value is not finite or no number.
+        ValueError: if nothing is given, or a value is neither text nor a finite number.
     """
     if not numbers:
-        raise ValueError(f"{notebook}: expected at least one number to record")
+        raise ValueError(f"{notebook}: there must be at least one number to record")
     metrics = {name: _plain(name, value) for name, value in numbers.items()}
     update_metrics(run_dir(), notebook, metrics=metrics)
     print(f"{METRICS_FILE}, {notebook}:")

@@ -1,0 +1,349 @@
+"""Exercises: answers of every kind, hints that fit the mistake, the folded solutions."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.nn.functional import cosine_similarity, normalize
+
+from ldf_utils import metrics
+from ldf_utils.data.images import luminance, to_8bit
+from ldf_utils.data.scenes import render
+from ldf_utils.notebook import answers, exercises
+from ldf_utils.training.config import TrainConfig
+from ldf_utils.training.schedule import learning_rate
+from tools.notebook_files import NOTEBOOKS, read_notebook, tagged
+
+# ------------------------------------------------------------------ results
+
+
+@answers.exercise("Add one")
+def check_add_one(answer, number):
+    yield answers.expect_shape("the sum", answer(number), ())
+    yield answers.expect_close("the sum", answer(number), number + 1, hint="add one")
+
+
+def test_a_right_answer_is_praised(capsys):
+    result = check_add_one(lambda x: x + 1, 2.0)
+    assert result and result.hint is None
+    assert capsys.readouterr().out == "Well done: Add one.\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (..., "replace the three dots"),
+        (None, "replace the three dots"),
+        (lambda x: x, "must be 3, got 2; add one"),
+        (lambda x: torch.tensor([x]), "must be a number, got shape (1,)"),
+        (lambda x: "three", "must be a number, got str"),
+        (lambda x: math.nan, "not finite"),
+        (lambda x: 1 / 0, "raised ZeroDivisionError: division by zero"),
+        (lambda: 1, "raised TypeError"),
+        (2.5, "raised TypeError"),
+    ],
+)
+def test_a_wrong_answer_gets_one_hint_and_no_exception(answer, hint, capsys):
+    result = check_add_one(answer, 2.0)
+    assert not result and hint in result.hint
+    printed = capsys.readouterr().out
+    assert printed.startswith("Not yet: Add one.\n  ") and hint in printed
+
+
+def test_only_the_first_hint_is_shown():
+    @answers.exercise("Two faults")
+    def check(answer):
+        yield answers.expect(False, "the first")
+        yield answers.expect(False, "the second")
+
+    assert check(0).hint == "the first"
+
+
+def test_a_result_shows_nothing_twice_in_a_notebook():
+    assert answers.Result("a")._ipython_display_() is None
+
+
+def test_expectations():
+    assert answers.expect(True, "x") is None and answers.expect(False, "x") == "x"
+    assert answers.expect_close("a", torch.ones(3), torch.ones(3)) is None
+    found = answers.expect_close("a", torch.tensor([1.0, 5.0]), torch.tensor([1.0, 2.0]))
+    assert found == "a must be 2, got 5 (element 1, where the difference is largest)"
+    assert answers.expect_close("a", 1.0005, 1.0, tolerance=1e-3) is None
+    assert answers.expect_between("a", 3, 1, 2, "hint") == "a must be 1 to 2, got 3; hint"
+    assert answers.expect_between("a", 1.5, 1, 2) is None
+    assert answers.expect_between("a", "x", 1, 2) == "a must be a number, got str"
+
+
+@pytest.mark.parametrize(
+    "number",
+    [3, 3.0, np.int64(3), np.float32(3), np.array(3.0), torch.tensor(3), torch.tensor(3.0)],
+    ids=lambda number: type(number).__name__,
+)
+def test_numbers_of_every_kind_are_accepted(number):
+    assert check_add_one(lambda x: number, 2.0)
+    assert answers.as_tensor(number) == 3
+
+
+@pytest.mark.parametrize("nothing", ["3", {"a": 3}, [[1, 2], [3]], object(), print])
+def test_what_is_no_number_is_not_taken_for_one(nothing):
+    assert answers.as_tensor(nothing) is None
+
+
+def test_an_answer_cannot_change_the_numbers_of_the_check():
+    def in_place(infrared, visible, weight):
+        return infrared.mul_(weight).add_(visible.mul_(1 - weight))
+
+    assert exercises.check_weighted_average(in_place)
+
+
+# ------------------------------------------------------------------ exercises
+
+
+def direction_loss(image_infrared, image_visible, text_infrared, text_visible):
+    cosine_infrared = cosine_similarity(image_infrared, text_infrared, dim=0)
+    cosine_visible = cosine_similarity(image_visible, text_visible, dim=0)
+    return 0.5 * (1 - cosine_infrared) + 0.5 * (1 - cosine_visible)
+
+
+def angle_loss(fused, infrared, visible):
+    cosines = cosine_similarity(fused, infrared, dim=0), cosine_similarity(fused, visible, dim=0)
+    return 1 - 0.5 * sum(cosines)
+
+
+def schedule(step, steps, warmup):
+    config = TrainConfig(steps=steps, warmup=warmup / steps, learning_rate=1.0)
+    return learning_rate(step, config)
+
+
+def noisy(infrared, visible):
+    noise = torch.randn(visible.shape, generator=torch.Generator().manual_seed(0))
+    return (visible + 0.3 * noise).clamp(0, 1)
+
+
+def right_fusion(infrared, visible):
+    """Bright and sharp, and right: no cheat."""
+    return render(3, (96, 128), seed=1, time="night").oracle
+
+
+RIGHT = {
+    "check_weighted_average": lambda i, v, weight: weight * i + (1 - weight) * v,
+    "check_recolor": lambda visible, fused: (visible + fused - luminance(visible)).clamp(0, 1),
+    "check_zero_shot": lambda image, texts: int((normalize(texts, dim=1) @ image).argmax()),
+    "check_modality_gap": lambda p, s: (p.mean(0) - s.mean(0)).norm(),
+    "check_direction_loss": direction_loss,
+    "check_preferred_rule": "maximum",
+    "check_angle_loss": angle_loss,
+    "check_entropy_threshold": 5.25,
+    "check_prediction": {"brightness": "down", "sharpness": "up"},
+    "check_schedule": schedule,
+    "check_share": lambda pairs, rank, count: [
+        k % pairs for k in range(rank, -(-pairs // count) * count, count)
+    ],
+    "check_ring": lambda parameters, processes: 8 * parameters * (processes - 1) / processes,
+    "check_standard_deviation": lambda picture: picture.std(correction=0),
+    "check_cheating_rule": noisy,
+}
+
+
+def numpy_cosine(a, b):
+    return np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def numpy_direction_loss(image_infrared, image_visible, text_infrared, text_visible):
+    return 1 - 0.5 * (
+        numpy_cosine(image_infrared, text_infrared) + numpy_cosine(image_visible, text_visible)
+    )
+
+
+def numpy_recolor(visible, fused):
+    y = np.tensordot([0.299, 0.587, 0.114], visible.astype(float), 1)
+    return np.clip(visible + fused - y, 0, 1)
+
+
+def numpy_checkerboard(infrared, visible):
+    rows, columns = np.indices(visible.shape[-2:])
+    return np.clip(visible + 0.4 * ((rows + columns) % 2 - 0.5), 0, 1)
+
+
+# The same answers as a reader who thinks in NumPy gives them.
+IN_NUMPY = {
+    "check_weighted_average": lambda i, v, w: np.average([i, v], axis=0, weights=[w, 1 - w]),
+    "check_recolor": numpy_recolor,
+    "check_zero_shot": lambda image, texts: np.argmax(
+        texts @ image / np.linalg.norm(texts, axis=1)
+    ),
+    "check_modality_gap": lambda p, s: np.linalg.norm(np.mean(p, axis=0) - np.mean(s, axis=0)),
+    "check_direction_loss": numpy_direction_loss,
+    "check_preferred_rule": np.str_("maximum"),
+    "check_angle_loss": lambda f, i, v: 1 - 0.5 * (numpy_cosine(f, i) + numpy_cosine(f, v)),
+    "check_entropy_threshold": np.float32(5.25),
+    "check_prediction": dict(zip(["brightness", "sharpness"], np.array(["down", "up"]), strict=True)),
+    "check_schedule": lambda step, steps, warmup: np.interp(
+        step, [-1, warmup - 1, steps - 1], [0, 1, 0]
+    ),
+    "check_share": lambda pairs, rank, count: np.resize(
+        np.arange(pairs), (-(-pairs // count), count)
+    )[:, rank],
+    "check_ring": lambda parameters, processes: np.float64(8 * parameters) * (
+        1 - np.float64(1) / processes
+    ),
+    "check_standard_deviation": np.std,
+    "check_cheating_rule": numpy_checkerboard,
+}  # fmt: skip
+
+# What a notebook has measured and hands to the check along with the answer.
+GIVEN = {
+    "check_preferred_rule": {"cosines": {"average": -0.1, "maximum": 0.2, "pyramid": 0.1}},
+    "check_entropy_threshold": {
+        "infrared_bits": torch.linspace(4, 7, 64),
+        "visible_bits": torch.linspace(3.5, 7, 64),
+        "share": 0.5,
+    },
+    "check_prediction": {
+        "before": {"brightness": 0.5, "sharpness": 9.0},
+        "after": {"brightness": 0.3, "sharpness": 9.5},
+    },
+}
+
+WRONG = [
+    ("check_weighted_average", lambda i, v, w: (1 - w) * i + w * v, "weight of the infrared"),
+    ("check_weighted_average", lambda i, v, w: w * i + v, "do not add up"),
+    ("check_weighted_average", torch.maximum, "TypeError"),
+    ("check_recolor", lambda v, f: v + f, "old luminance is still in it"),
+    ("check_recolor", lambda v, f: v * f / luminance(v), "scales the chroma"),
+    ("check_recolor", lambda v, f: f.expand(3, -1, -1), "gray"),
+    ("check_recolor", lambda v, f: v + f - v.mean(0, keepdim=True), "not the plain mean"),
+    ("check_recolor", lambda v, f: v + f - luminance(v), "clamp"),
+    ("check_recolor", lambda v, f: ..., "replace the three dots"),
+    ("check_zero_shot", lambda image, texts: int((texts @ image).argmax()), "longest"),
+    ("check_zero_shot", lambda image, texts: int((texts @ image).argmin()), "farthest"),
+    ("check_zero_shot", lambda image, texts: (texts - image).norm(dim=1).argmax(), "farthest"),
+    ("check_zero_shot", lambda image, texts: (texts - image).norm(dim=1).argmin(), "distance"),
+    ("check_zero_shot", lambda image, texts: cosine_similarity(texts, image[None]).max(), "argmax"),
+    ("check_zero_shot", lambda image, texts: texts @ image, "one index, got 4 numbers"),
+    ("check_zero_shot", lambda image, texts: "dark", "one index, got str"),
+    ("check_zero_shot", lambda image, texts: 1, "for reversed sentences the index must be 2"),
+    ("check_zero_shot", lambda image, texts: 7, "the index must be 1, got 7"),
+    ("check_modality_gap", lambda p, s: p.mean(0) - s.mean(0), "its length"),
+    ("check_modality_gap", lambda p, s: (p.mean(0) - s.mean(0)).square().sum(), "square root"),
+    ("check_modality_gap", lambda p, s: torch.cdist(p, s).mean(), "means first"),
+    ("check_modality_gap", lambda p, s: 1 - (p @ s.T).mean(), "mean cosine"),
+    ("check_modality_gap", lambda p, s: RIGHT["check_modality_gap"](p, s) + 1, "the gap must be"),
+    ("check_direction_loss", lambda a, b, c, d: 2 * direction_loss(a, b, c, d), "one half"),
+    ("check_direction_loss", lambda a, b, c, d: direction_loss(a, b, d, c), "same source"),
+    ("check_direction_loss", lambda a, b, c, d: 1 - direction_loss(a, b, c, d), "mean cosine"),
+    ("check_direction_loss", lambda a, b, c, d: 1 - 0.5 * (a @ c + b @ d), "both lengths"),
+    ("check_preferred_rule", "median", "must be one of average, maximum, pyramid"),
+    ("check_preferred_rule", 1, "must be one of"),
+    ("check_preferred_rule", "average", "number 3 of 3 with -0.100; 'maximum' has +0.200"),
+    ("check_angle_loss", lambda f, i, v: 2 * angle_loss(f, i, v), "one half"),
+    ("check_angle_loss", lambda f, i, v: 1 - angle_loss(f, i, v), "mean cosine"),
+    ("check_angle_loss", lambda f, i, v: 1 - 0.5 * (f @ i + f @ v), "right for vectors of length"),
+    ("check_entropy_threshold", 5.5, "in both sources"),
+    ("check_entropy_threshold", 6.9, "3% of the patches pass in both sources, expected 50%; lower"),
+    ("check_entropy_threshold", 3.0, "100% of the patches pass in both sources, expected 50%; rai"),
+    ("check_entropy_threshold", 80.0, "must be 0 to 8"),
+    ("check_entropy_threshold", "half", "must be a number, got str"),
+    ("check_entropy_threshold", lambda: 5.25, "must be a number, got partial"),
+    ("check_prediction", {"brightness": "down"}, "with the keys"),
+    ("check_prediction", {"brightness": "lower", "sharpness": "up"}, "'up' or 'down'"),
+    ("check_prediction", {"brightness": "up", "sharpness": "up"}, "brightness went down"),
+    ("check_schedule", lambda step, steps, warmup: 1.0, "must rise"),
+    ("check_schedule", lambda step, steps, warmup: min(1.0, (step + 1) / warmup), "last step"),
+    ("check_schedule", lambda step, steps, warmup: 2.0, "must be 0 to 1"),
+    ("check_share", lambda pairs, rank, count: range(rank, pairs, count), "twice"),
+    ("check_share", lambda pairs, rank, count: range(pairs), "evenly"),
+    ("check_share", lambda pairs, rank, count: range(rank, pairs + 1, count), "numbered from 0"),
+    ("check_share", lambda pairs, rank, count: [rank] * (pairs // count), "no process has pair 2"),
+    ("check_ring", lambda parameters, n: 2 * parameters * (n - 1) / n, "4 bytes"),
+    ("check_ring", lambda parameters, n: 4 * parameters * (n - 1) / n, "one round only"),
+    ("check_ring", lambda parameters, n: 8 * parameters * (n - 1), "all processes"),
+    ("check_ring", lambda parameters, n: 8 * parameters, "not 2 N"),
+    ("check_standard_deviation", lambda picture: picture.std(), "one less"),
+    ("check_standard_deviation", lambda picture: picture.var(correction=0), "square root"),
+    ("check_cheating_rule", lambda i, v: (i + v) / 2, "no metric yet; it comes closest in"),
+    ("check_cheating_rule", lambda i, v: v[0], "got shape"),
+    ("check_cheating_rule", lambda i, v: 2 * v, "clamp"),
+    ("check_cheating_rule", right_fusion, "not a cheat"),
+]
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_answers_pass(name):
+    result = getattr(exercises, name)(RIGHT[name], **GIVEN.get(name, {}))
+    assert result, result.hint
+
+
+@pytest.mark.parametrize("name", IN_NUMPY)
+def test_right_answers_in_numpy_pass(name):
+    result = getattr(exercises, name)(IN_NUMPY[name], **GIVEN.get(name, {}))
+    assert result, result.hint
+
+
+@pytest.mark.parametrize(("name", "answer", "hint"), WRONG)
+def test_wrong_answers_get_the_hint_that_fits(name, answer, hint):
+    result = getattr(exercises, name)(answer, **GIVEN.get(name, {}))
+    assert not result and hint in result.hint, result.hint
+
+
+def test_every_exercise_has_answers_here():
+    known = {name for name in dir(exercises) if name.startswith("check_")}
+    assert known == set(RIGHT) == set(IN_NUMPY) == {name for name, _, _ in WRONG}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_an_open_exercise_stops_nothing(name, capsys):
+    assert not getattr(exercises, name)(...)
+    assert "three dots" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------ solutions
+
+IMAGE = torch.rand(1, 1, 8, 9, generator=torch.Generator().manual_seed(2))
+
+# What the cells before an exercise have defined, as far as its folded solution uses it.
+DEFINED = {
+    "00_start_here": {"luminance": luminance, "show_images": lambda *_, **__: None,
+                      "infrared": IMAGE, "visible": 1 - IMAGE},
+    "01_clip_prompt_embedding": {"F": F},
+    "02_fusion_direction": {
+        "F": F, "clip": None, "Prompts": dict, "text_directions": lambda clip, prompts: None,
+        "methods": {"average": "average", "laplacian_pyramid": "pyramid"},
+        "alignment": lambda label, directions: torch.tensor([[0.1, 0.2]]) * len(label)},
+    "03_language_and_patch_losses": {
+        "torch": torch, "cosine_similarity": cosine_similarity, "pair": None,
+        "source_bits": lambda pair: (torch.linspace(4, 7, 64), torch.linspace(7, 3.5, 64))},
+    "04_training": {
+        "seed": 0, "short_networks": {"all terms": [1.0]}, "train_short": lambda *_, **__: 2.0,
+        "effects": lambda network: {"brightness": network, "contrast": 1.0, "sharpness": -network}},
+    "05_evaluation": {"torch": torch, "metrics": metrics, "fused": IMAGE,
+                      "f": to_8bit(IMAGE).double()},
+    "06_scaling_out": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEFINED)
+def test_the_folded_solutions_pass_their_checks(name, capsys):
+    notebook = read_notebook(NOTEBOOKS / f"{name}.ipynb")
+    cells = tagged(notebook, "exercise")
+    for cell in cells:
+        solution = notebook.cells[notebook.cells.index(cell) + 1].source
+        code = re.search(r"```python\n(.*?)```", solution, flags=re.DOTALL)[1]
+        exec(code, {"exercises": exercises, **DEFINED[name]})
+    printed = capsys.readouterr().out
+    assert printed.count("Well done") == len(cells) >= 2 and "Not yet" not in printed, printed
+
+
+@pytest.mark.parametrize("name", DEFINED)
+def test_the_committed_exercises_are_open(name, capsys):
+    cells = tagged(read_notebook(NOTEBOOKS / f"{name}.ipynb"), "exercise")
+    for cell in cells:
+        exec(cell.source, {"exercises": exercises, **DEFINED[name]})
+    assert capsys.readouterr().out.count("Not yet") == len(cells)
+
+
+def test_the_solutions_of_all_notebooks_are_run():
+    assert set(DEFINED) == {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
