@@ -40,9 +40,11 @@ def render_one(
         except BlockedView:
             if attempt + 1 == ATTEMPTS:
                 raise
-    pair.facts.update({"seed": seed, "index": index, "size": list(shape), "samples": samples})
+    seconds = time.perf_counter() - start
+    own = {"seed": seed, "index": index, "size": list(shape), "samples": samples}
+    pair.facts.update(own, seconds=round(seconds, 1))
     write_pair(pair, folder, f"{index:04d}")
-    return time.perf_counter() - start
+    return seconds
 
 
 def render(args: argparse.Namespace) -> int:
@@ -93,6 +95,14 @@ def _report(
     return 0
 
 
+def pack(args: argparse.Namespace) -> int:
+    """Pack the set that ships."""
+    from experiments.world.pack import pack as pack_sets
+
+    print(f"{args.out}: {pack_sets(args.train, args.test, args.out):,} bytes")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m experiments.world", description=__doc__)
@@ -110,6 +120,11 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--light", choices=[*(k for k, _ in KINDS), "indoor"])
     p.add_argument("--air", choices=["clear", "fog", "smoke", "rain"])
     p.set_defaults(run=render)
+    p = commands.add_parser("pack", help="pack rendered sets into the one that ships")
+    p.add_argument("--train", required=True, help="folder of the training pairs")
+    p.add_argument("--test", required=True, help="folder of the test pairs")
+    p.add_argument("--out", default="ldf_utils/data/rendered")
+    p.set_defaults(run=pack)
     args = parser.parse_args(argv)
     return int(args.run(args))
 

@@ -106,7 +106,7 @@ def lamp_glow(
         reach = (np.arctan((far - along) / h) - np.arctan(-along / h)) / h
         fade = np.exp(-fog * np.linalg.norm(to))
         share = 0.35 if lamp.cutoff < 180 else 1.0
-        glow += (fog * fade * share * lamp.intensity / (4 * np.pi) * np.clip(reach, 0, None))[
+        glow += (0.5 * fog * fade * share * lamp.intensity / (4 * np.pi) * np.clip(reach, 0, None))[
             ..., None
         ] * np.asarray(lamp.color, np.float32)
     return glow

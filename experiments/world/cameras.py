@@ -115,7 +115,7 @@ def random_thermal(rng: np.random.Generator) -> ThermalCamera:
         columns=float(rng.choice([0.0, 0.01, 0.03])),
         gain="plateau" if plateau else "percentile",
         low=float(rng.uniform(0.2, 2.0)),
-        headroom=float(rng.uniform(0.0, 0.9)),
+        headroom=float(rng.uniform(0.0, 0.7)),
         high=float(rng.uniform(99.3, 99.95)),
         plateau=float(rng.uniform(1.5, 5.0)),
         detail=float(rng.uniform(0.0, 0.9)) if plateau else float(rng.uniform(0, 0.5)),
@@ -208,7 +208,7 @@ def automatic_gain(celsius: Array, camera: ThermalCamera) -> Array:
         return (0.5 + (x - 0.5) * min(1.0, spread / camera.min_span)).astype(np.float32)
     solid = celsius[celsius > np.median(celsius) - 14.0]  # the cold sky does not set the range
     lo, hi = float(np.percentile(solid, camera.low)), float(np.percentile(celsius, camera.high))
-    hi += camera.headroom * max(0.0, float(np.percentile(celsius, 99.97)) - hi)
+    hi += camera.headroom * max(0.0, float(np.percentile(celsius, 99.93)) - hi)
     if hi - lo < camera.min_span:
         hi = lo + camera.min_span
     return np.clip((celsius - lo) / (hi - lo), 0, 1).astype(np.float32)
@@ -235,7 +235,7 @@ def sense(
     y = automatic_gain(x, camera)
     if camera.detail > 0:
         y = y + camera.detail * (y - ndimage.gaussian_filter(y, shape[0] / 60))
-        y = y + 0.5 * camera.detail * (y - ndimage.gaussian_filter(y, 1.2))
+        y = y + 0.3 * camera.detail * (y - ndimage.gaussian_filter(y, 1.2))
     y = np.clip(y, 0, 1) ** camera.gamma
     if camera.black_hot:
         y = 1 - y

@@ -280,4 +280,5 @@ class Renderer:
             spp=samples,
             seed=seed,
         )
-        return np.array(image, np.float32)[..., :3]
+        # A few paths out of millions come back as NaN; counted as dark, the filter fills them.
+        return np.nan_to_num(np.array(image, np.float32)[..., :3], nan=0.0, posinf=0.0, neginf=0.0)

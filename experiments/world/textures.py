@@ -135,7 +135,7 @@ def concrete(p: Points) -> Result:
     """Stains that run down, blotches, pores."""
     runs = p.noise(0.5, 3, 1, squash=0.12)
     n = p.noise(1.6, 4, 2)
-    x = 1 + 0.2 * n + 0.12 * runs + 0.1 * p.noise(0.03, 1, 3)
+    x = 1 + 0.15 * n + 0.1 * runs + 0.07 * p.noise(0.03, 1, 3)
     return _gray(x), 0.7 * n + 0.3 * runs
 
 

@@ -29,6 +29,7 @@ LABELS = (
     "ground", "vegetation", "water", "pole", "bench", "fence", "furniture", "wall", "floor",
     "other",
 )  # fmt: skip
+BRIGHTEST = 0.86
 BOXED = ("person", "car", "van", "truck", "bus", "bicycle", "motorcycle")
 
 
@@ -91,10 +92,11 @@ def oracle(
 ) -> npt.NDArray[np.uint8]:
     """Make the oracle fusion of a picture in good light and the true apparent temperature.
 
-    With Y the luma of ``good``, t the noise-free infrared picture, and an overline for the mean
-    over the neighborhood, the luma of warm things becomes ``Y + w max(0, (t - t_) - (Y_in - Y_))``,
-    where ``Y_in`` is the luma averaged over the thing itself and w rises from 0 to 1 where
-    something is 2 to 5 kelvin warmer than its neighborhood.
+    With Y the luma of ``good``, t the noise-free infrared picture, and an underscore for the mean
+    over the neighborhood, the mean luma ``Y_in`` of a warm thing rises by
+    ``max(0, (t - t_) - (Y_in - Y_))``, to 0.86 at most, and its detail ``Y - Y_in`` is squeezed as
+    far as white demands. The weight of all this rises from 0 to 1 where something is 2 to 5 kelvin
+    warmer than its neighborhood.
 
     Args:
         good: the scene in clear air and good light, ``(H, W, 3)``, 8 bits.
@@ -113,8 +115,11 @@ def oracle(
     warm = np.clip((ndimage.gaussian_filter(excess, 0.5) - 2) / 3, 0, 1)
     rest = (1 - warm) * solid
     own = ndimage.gaussian_filter(y * warm, near) / (ndimage.gaussian_filter(warm, near) + 1e-3)
-    lift = warm * np.maximum(0, (t - _around(t, rest, wide)) - (own - _around(y, rest, wide)))
-    out = good.astype(np.float32) + 255 * lift[..., None]
+    lift = np.maximum(0, (t - _around(t, rest, wide)) - (own - _around(y, rest, wide)))
+    level = np.minimum(own + lift, np.maximum(BRIGHTEST, own))
+    squeeze = np.clip((1 - level) / (1 - own + 1e-3), 0.35, 1.0)
+    raised = level + (y - own) * squeeze
+    out = good.astype(np.float32) + 255 * (warm * (raised - y))[..., None]
     return (np.clip(out, 0, 255) + 0.5).astype(np.uint8)
 
 

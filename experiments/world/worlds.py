@@ -77,7 +77,7 @@ def _air(name: str, stage: Stage, rng: np.random.Generator) -> Air:
         fog = float(10 ** rng.uniform(-1.75, -1.2))
         return Air(fog=fog, infrared_fog=float(rng.uniform(0.06, 0.3)), seed=seed)
     if name == "rain":
-        return Air(fog=float(rng.uniform(0.004, 0.012)), rain=float(rng.uniform(0.3, 1)), seed=seed)
+        return Air(fog=float(rng.uniform(0.002, 0.006)), rain=float(rng.uniform(0.3, 1)), seed=seed)
     if name == "smoke":
         return Air(fog=haze, plumes=tuple(_plumes(stage, rng)), seed=seed)
     return Air(fog=haze, seed=seed)

@@ -88,7 +88,10 @@ def ribbon(
     along = np.gradient(line_, axis=0)
     side = np.stack([along[:, 1], -along[:, 0], np.zeros(len(line_))], 1)
     side /= np.linalg.norm(side, axis=1, keepdims=True)
-    wobble = 1 + 0.08 * np.sin(2.1 * np.arange(len(line_)))[:, None]
+    ragged = 0.1 if material == "soil" else 0.0
+    wobble = (
+        1 + ragged * (np.sin(0.9 * np.arange(len(line_))) * np.sin(0.37 * line_[:, 1]))[:, None]
+    )
     rows = []
     for k in np.linspace(-0.5, 0.5, 5):
         lift = np.array([0, 0, 0.02 * (1 - (2 * k) ** 2)])

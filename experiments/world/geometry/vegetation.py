@@ -70,7 +70,7 @@ def broad_tree(rng: np.random.Generator, height: float, leaves: int) -> tuple[Me
     anchors = np.concatenate(tips)
     centers = anchors[rng.integers(len(anchors), size=leaves)]
     centers = centers + rng.normal(0, 0.045 * height, centers.shape) * [1, 1, 0.8]
-    return merge(wood), _leaves(centers, 0.022 * height**0.5 * (9000 / leaves) ** 0.4 + 0.03, rng)
+    return merge(wood), _leaves(centers, 0.017 * height**0.5 * (9000 / leaves) ** 0.45 + 0.012, rng)
 
 
 def conifer(rng: np.random.Generator, height: float, leaves: int) -> tuple[Mesh, Mesh | None]:
@@ -82,7 +82,7 @@ def conifer(rng: np.random.Generator, height: float, leaves: int) -> tuple[Mesh,
     r = reach * layer * np.sqrt(rng.uniform(0.15, 1, leaves))
     a = rng.uniform(0, 2 * np.pi, leaves)
     centers = np.stack([r * np.cos(a), r * np.sin(a), z - 0.25 * r], 1)
-    return trunk, _leaves(centers, 0.02 * height + 0.05, rng)
+    return trunk, _leaves(centers, 0.011 * height + 0.025, rng)
 
 
 def forest(
@@ -100,7 +100,7 @@ def forest(
     for _ in range(kinds):
         h = rng.uniform(*height)
         if rng.random() < 0.3:
-            grown.append((conifer(rng, h * 1.1, int(7000 * detail)), (0.045, 0.085, 0.035)))
+            grown.append((conifer(rng, h * 1.1, int(11000 * detail)), (0.045, 0.085, 0.035)))
         else:
             count = 0 if season == "winter" else int(9000 * detail)
             green = {"autumn": (0.22, 0.12, 0.03)}.get(season, (0.10, 0.16, 0.045))
@@ -125,6 +125,7 @@ def bush(
     boxy: bool = False,
 ) -> None:
     """Add a bush or, if ``boxy``, a clipped hedge."""
+    leaves = int(1.5 * leaves)
     u = rng.uniform(-1, 1, (leaves, 3))
     if boxy:
         side = np.argmax(np.abs(u), axis=1)
@@ -136,7 +137,7 @@ def bush(
         u *= rng.uniform(0.65, 1.1, (leaves, 1)) * (1 + 0.25 * np.sin(5 * u[:, :1] + 3 * u[:, 1:2]))
     centers = u * np.asarray(radii) + np.asarray(center)
     centers = centers[centers[:, 2] > center[2] - radii[2] * 0.95]
-    size = 0.035 + 0.03 * float(np.mean(radii))
+    size = 0.022 + 0.024 * float(np.mean(radii))
     tint = np.array([0.075, 0.13, 0.04]) * rng.uniform(0.7, 1.6) * rng.uniform(0.85, 1.15, 3)
     b.add(_leaves(centers, size, rng), "foliage", tuple(tint), "foliage", "vegetation")
     core = sphere(center, [r * 0.72 for r in radii], 5)

@@ -27,7 +27,7 @@ def _row(stage: Stage, side: int, x: float, y: float, end: float) -> None:
             _garden(stage, side, x, y, width)
             n = int(rng.integers(2, 6))
             at = np.stack([side * (x + rng.uniform(2, 10, n)), rng.uniform(y, y + width, n)], 1)
-            vegetation.forest(b, rng, at, season=stage.season, detail=0.55, kinds=2)
+            vegetation.forest(b, rng, at, season=stage.season, detail=0.8, kinds=2)
         y += width + (rng.uniform(0, 0.5) if town and rng.random() < 0.7 else rng.uniform(2, 6))
 
 
@@ -84,7 +84,7 @@ def _kerbside(stage: Stage, half: float, walk: float, far: float) -> None:
         side = rng.choice([-1, 1])
         ys = np.arange(rng.uniform(6, 12), 75, rng.uniform(7, 12))
         trees = np.stack([np.full_like(ys, side * (half + 0.9)), ys, np.full_like(ys, 0.1)], 1)
-        vegetation.forest(b, rng, trees, season=stage.season, height=(4, 8), detail=0.5, kinds=2)
+        vegetation.forest(b, rng, trees, season=stage.season, height=(4, 8), detail=1.1, kinds=2)
     for _ in range(int(rng.integers(3, 8))):
         side, y = rng.choice([-1, 1]), rng.uniform(3, 45)
         kind = rng.integers(4)

@@ -1,0 +1,216 @@
+"""Pack rendered sets into the small one that ships: JPEG pictures, coded truth, boxes and a card."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from experiments.world.pair import SKY, TEMPERATURE_OFFSET, TEMPERATURE_SCALE
+from experiments.world.truth import LABELS
+from ldf_utils.data.files import atomic_path
+
+Bytes = npt.NDArray[np.uint8]
+QUALITY = {"vi": 91, "ir": 92, "oracle": 88}
+# Depth d in meters is 0.5 exp((code - 1) / 36) for codes 1 to 254, 255 is the sky (steps of 2.8 %).
+DEPTH_NEAR, DEPTH_STEPS = 0.5, 36.0
+# Temperature in degrees Celsius is -30 + 0.3 code; what is colder or warmer takes the end codes.
+COLDEST, KELVIN_PER_CODE = -30.0, 0.3
+LIMIT = 14_000_000
+
+
+def code_depth(centimeters: npt.NDArray[np.integer]) -> Bytes:
+    """Code depth in 8 bits, logarithmically."""
+    meters = np.maximum(centimeters / 100.0, DEPTH_NEAR)
+    code = np.clip(1 + np.round(DEPTH_STEPS * np.log(meters / DEPTH_NEAR)), 1, 254)
+    return np.where(centimeters == SKY, 255, code).astype(np.uint8)
+
+
+def decode_depth(code: Bytes) -> npt.NDArray[np.float32]:
+    """Return meters, infinite for the sky.
+
+    Example:
+        >>> decode_depth(code_depth(np.array([1000]))).round(1)
+        array([10.], dtype=float32)
+    """
+    meters = DEPTH_NEAR * np.exp((code.astype(np.float32) - 1) / DEPTH_STEPS)
+    return np.where(code == 255, np.inf, meters).astype(np.float32)
+
+
+def code_temperature(stored: npt.NDArray[np.integer]) -> Bytes:
+    """Code temperature in 8 bits, from the 16 bits of ``pair.encode_temperature``."""
+    celsius = stored / TEMPERATURE_SCALE - TEMPERATURE_OFFSET
+    return np.clip(np.round((celsius - COLDEST) / KELVIN_PER_CODE), 0, 255).astype(np.uint8)
+
+
+def decode_temperature(code: Bytes) -> npt.NDArray[np.float32]:
+    """Return degrees Celsius."""
+    return (COLDEST + KELVIN_PER_CODE * code.astype(np.float32)).astype(np.float32)
+
+
+def _write(array: npt.NDArray[np.generic], path: Path, quality: int | None = None) -> None:
+    buffer = io.BytesIO()
+    image = Image.fromarray(array)
+    if quality is None:
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+def _read(path: Path) -> npt.NDArray[Any]:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def pack_set(source: Path, target: Path) -> list[dict[str, Any]]:
+    """Pack one rendered folder; return the facts of its pairs.
+
+    Raises:
+        FileNotFoundError: if ``source`` holds no finished pair.
+    """
+    facts_files = sorted((source / "truth" / "facts").glob("*.json"))
+    if not facts_files:
+        raise FileNotFoundError(
+            f"no finished pair in {source}: expected truth/facts/*.json; render the set first"
+        )
+    rows, all_facts = [], []
+    for path in facts_files:
+        name, facts = path.stem, json.loads(path.read_text())
+        truth = source / "truth"
+        for kind in ("vi", "ir"):
+            _write(
+                _read(source / kind / f"{name}.png"), target / kind / f"{name}.jpg", QUALITY[kind]
+            )
+        _write(
+            _read(truth / "oracle" / f"{name}.png"),
+            target / "oracle" / f"{name}.jpg",
+            QUALITY["oracle"],
+        )
+        coded = {
+            "labels": _read(truth / "labels" / f"{name}.png"),
+            "instances": _read(truth / "instances" / f"{name}.png").astype(np.uint8),
+            "depth": code_depth(_read(truth / "depth" / f"{name}.png")),
+            "temperature": code_temperature(_read(truth / "temperature" / f"{name}.png")),
+        }
+        for kind, array in coded.items():
+            _write(array, target / kind / f"{name}.png")
+        for box in facts.pop("boxes"):
+            rows.append(
+                [f"{name}.jpg", *(box[k] for k in ("xmin", "ymin", "xmax", "ymax", "name"))]
+            )
+        facts.pop("cameras", None)
+        all_facts.append({"name": name, **facts})
+    with atomic_path(target / "boxes.csv") as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "xmin", "ymin", "xmax", "ymax", "name"])
+        writer.writerows(rows)
+    with atomic_path(target / "facts.json") as temporary:
+        temporary.write_text(json.dumps(all_facts, indent=0) + "\n")
+    return all_facts
+
+
+def statistics(facts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Count what a set shows."""
+    seconds = [f["seconds"] for f in facts if "seconds" in f]
+    return {
+        "pairs": len(facts),
+        "size": facts[0]["size"],
+        "places": dict(Counter(f["layout"] for f in facts).most_common()),
+        "light": dict(Counter(f["light"] for f in facts).most_common()),
+        "air": dict(Counter(f["air"] for f in facts).most_common()),
+        "people": sum(f["people"] for f in facts),
+        "vehicles": sum(f["vehicles"] for f in facts),
+        "empty": sum(f["people"] + f["vehicles"] == 0 for f in facts),
+        "crowded": sum(f["people"] >= 5 for f in facts),
+        "camera_height_m": [min(f["height"] for f in facts), max(f["height"] for f in facts)],
+        "median_seconds_a_pair": round(float(np.median(seconds)), 1) if seconds else None,
+    }
+
+
+CARD = """# Rendered pairs
+
+Registered infrared and visible pairs of an invented world, rendered with Mitsuba 3 by
+`experiments/world`; no picture of a real place, person or vehicle is in them. License: the
+project's own, Apache-2.0.
+
+| folder | what |
+|---|---|
+| `ir/`, `vi/` | the pair, JPEG; infrared in gray, visible in color |
+| `oracle/` | the answer of a perfect fusion: the scene in clear air and good light, warm things as bright against their surroundings as in the infrared (`docs/rendered_world.md`) |
+| `labels/` | PNG, the class of every pixel: {labels} |
+| `instances/` | PNG, the number of the person or vehicle, 0 for none |
+| `depth/` | PNG, meters = 0.5 exp((code - 1) / 36), 255 for the sky |
+| `temperature/` | PNG, degrees Celsius = -30 + 0.3 code, ends saturate |
+| `boxes.csv` | people and vehicles of which at least 20 pixels are seen: image, xmin, ymin, xmax, ymax, name (half-open, pixels) |
+| `facts.json` | seed, place, light, air, season, weather, counts and a caption of every pair |
+
+Made by
+
+{commands}
+
+{tables}
+"""
+
+
+def write_card(target: Path, sets: dict[str, list[dict[str, Any]]]) -> None:
+    """Write ``card.json`` and ``README.md`` beside the sets."""
+    numbers = {name: statistics(facts) for name, facts in sets.items()}
+    commands = []
+    for name, facts in sets.items():
+        width, height = facts[0]["size"]
+        commands.append(
+            f"    python -m experiments.world render --set {name} --count {len(facts)} "
+            f"--start {facts[0]['index']} --seed {facts[0]['seed']} --size {width}x{height}"
+        )
+    commands.append(
+        "    python -m experiments.world pack --train runs/world/train --test runs/world/test"
+    )
+    keys = list(next(iter(numbers.values())))
+    table = ["| | " + " | ".join(numbers) + " |", "|---" * (len(numbers) + 1) + "|"]
+    for key in keys:
+        cells = []
+        for name in numbers:
+            value = numbers[name][key]
+            text = (
+                ", ".join(f"{k} {v}" for k, v in value.items())
+                if isinstance(value, dict)
+                else str(value)
+            )
+            cells.append(text)
+        table.append(f"| {key.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    labels = ", ".join(f"{n} {name}" for n, name in enumerate(LABELS))
+    text = CARD.format(labels=labels, commands="\n".join(commands), tables="\n".join(table))
+    with atomic_path(target / "README.md") as temporary:
+        temporary.write_text(text)
+    with atomic_path(target / "card.json") as temporary:
+        temporary.write_text(json.dumps({"labels": LABELS, "sets": numbers}, indent=1) + "\n")
+
+
+def pack(train: str | os.PathLike, test: str | os.PathLike, out: str | os.PathLike) -> int:
+    """Pack both sets and return their size in bytes.
+
+    Raises:
+        ValueError: if the result is larger than what may ship.
+    """
+    target = Path(out)
+    sets = {
+        "train": pack_set(Path(train), target / "train"),
+        "test": pack_set(Path(test), target / "test"),
+    }
+    write_card(target, sets)
+    total = sum(p.stat().st_size for p in target.rglob("*") if p.is_file())
+    if total > LIMIT:
+        raise ValueError(
+            f"{target} has {total:,} bytes; at most {LIMIT:,} may ship: pack fewer pairs"
+        )
+    return total
