@@ -66,64 +66,29 @@ def random_light(kind: str, rng: np.random.Generator) -> Light:
             float(np.sin(e)),
         )
 
+    none: Vector = (0.0, 0.0, 0.0)
     if kind == "clear":
         warmth = float(np.clip(1 - elevation / 0.9, 0, 0.6))
         sun = (3.0, 2.85 - 0.6 * warmth, 2.6 - 1.5 * warmth)
-        return Light(
-            kind,
-            to(elevation),
-            sun,
-            (0.13, 0.24, 0.50),
-            (0.48, 0.56, 0.66),
-            rng.uniform(0.0, 0.6),
-            (0.85, 0.85, 0.86),
-            (0.5, 0.45, 0.35),
-            seed,
-            False,
-        )
+        zenith, horizon = (0.13, 0.24, 0.50), (0.48, 0.56, 0.66)
+        cloud, puff, glow = rng.uniform(0.0, 0.6), (0.85, 0.85, 0.86), (0.5, 0.45, 0.35)
+        return Light(kind, to(elevation), sun, zenith, horizon, cloud, puff, glow, seed, False)
     if kind == "overcast":
         gray = rng.uniform(0.5, 0.9)
-        return Light(
-            kind,
-            to(elevation),
-            (0, 0, 0),
-            _scaled((0.9, 0.95, 1.0), gray),
-            _scaled((0.72, 0.76, 0.8), gray),
-            1.0,
-            _scaled((0.8, 0.83, 0.87), gray),
-            (0, 0, 0),
-            seed,
-            False,
-        )
+        zenith, horizon = _scaled((0.9, 0.95, 1.0), gray), _scaled((0.72, 0.76, 0.8), gray)
+        puff = _scaled((0.8, 0.83, 0.87), gray)
+        return Light(kind, to(elevation), none, zenith, horizon, 1.0, puff, none, seed, False)
     if kind == "dusk":
-        low = np.radians(rng.uniform(-3, 6))
-        return Light(
-            kind,
-            to(max(float(low), 0.03)),
-            (0, 0, 0),
-            (0.022, 0.032, 0.07),
-            (0.10, 0.085, 0.085),
-            rng.uniform(0.1, 0.8),
-            (0.06, 0.045, 0.05),
-            (0.16, 0.07, 0.03),
-            seed,
-            True,
-        )
+        low = to(max(float(np.radians(rng.uniform(-3, 6))), 0.03))
+        zenith, horizon = (0.022, 0.032, 0.07), (0.10, 0.085, 0.085)
+        cloud, puff, glow = rng.uniform(0.1, 0.8), (0.06, 0.045, 0.05), (0.16, 0.07, 0.03)
+        return Light(kind, low, none, zenith, horizon, cloud, puff, glow, seed, True)
     if kind in ("night", "indoor"):
         level = rng.uniform(0.3, 1.6) * 1e-3
         town = (1.3, 1.0, 0.75) if rng.random() < 0.6 else (0.7, 0.85, 1.3)
-        return Light(
-            kind,
-            to(0.5),
-            (0, 0, 0),
-            _scaled((0.6, 0.8, 1.4), level),
-            _scaled(town, 2.5 * level),
-            rng.uniform(0.2, 0.9),
-            _scaled(town, 1.4 * level),
-            (0, 0, 0),
-            seed,
-            True,
-        )
+        zenith, horizon = _scaled((0.6, 0.8, 1.4), level), _scaled(town, 2.5 * level)
+        cloud, puff = rng.uniform(0.2, 0.9), _scaled(town, 1.4 * level)
+        return Light(kind, to(0.5), none, zenith, horizon, cloud, puff, none, seed, True)
     raise ValueError(f"light must be clear, overcast, dusk, night or indoor, got {kind!r}")
 
 

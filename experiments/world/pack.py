@@ -1,4 +1,4 @@
-"""Pack rendered sets into the small one that ships: JPEG pictures, coded truth, boxes and a card."""
+"""Pack rendered sets into the small one that ships: pictures, coded truth, boxes and a card."""
 
 from __future__ import annotations
 
@@ -146,12 +146,12 @@ project's own, Apache-2.0.
 | folder | what |
 |---|---|
 | `ir/`, `vi/` | the pair, JPEG; infrared in gray, visible in color |
-| `oracle/` | the answer of a perfect fusion: the scene in clear air and good light, warm things as bright against their surroundings as in the infrared (`docs/rendered_world.md`) |
+| `oracle/` | the answer of a perfect fusion, JPEG; why: `docs/rendered_world.md` |
 | `labels/` | PNG, the class of every pixel: {labels} |
 | `instances/` | PNG, the number of the person or vehicle, 0 for none |
 | `depth/` | PNG, meters = 0.5 exp((code - 1) / 36), 255 for the sky |
 | `temperature/` | PNG, degrees Celsius = -30 + 0.3 code, ends saturate |
-| `boxes.csv` | people and vehicles of which at least 20 pixels are seen: image, xmin, ymin, xmax, ymax, name (half-open, pixels) |
+| `boxes.csv` | people and vehicles with at least 20 pixels in view, in pixels, half-open |
 | `facts.json` | seed, place, light, air, season, weather, counts and a caption of every pair |
 
 Made by

@@ -69,6 +69,10 @@ def mitsuba() -> ModuleType:
         print("no LLVM 16 or newer found (Debian: libllvm19): rendering 2 to 20 times slower")
     mi.set_variant(wanted)
     mi.set_log_level(mi.LogLevel.Error)
+    if wanted.startswith("llvm") and os.environ.get("WORLD_THREADS"):
+        import drjit
+
+        drjit.set_thread_count(int(os.environ["WORLD_THREADS"]))
     return mi
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.world.air import Air, Plume
-from experiments.world.layouts import open_places
+from experiments.world.layouts.greens import field, park
 from experiments.world.layouts.indoor import indoor
+from experiments.world.layouts.roads import crossing, parking
 from experiments.world.layouts.stage import Stage
 from experiments.world.layouts.street import street
+from experiments.world.layouts.yards import courtyard, waterfront
 from experiments.world.light import Light, random_light
 from experiments.world.population import add_people, add_vehicles
 from experiments.world.scene import Camera, Scene
@@ -19,12 +21,12 @@ from experiments.world.thermal import Weather
 
 LAYOUTS: dict[str, Callable[[Stage], None]] = {
     "street": street,
-    "crossing": open_places.crossing,
-    "parking": open_places.parking,
-    "park": open_places.park,
-    "courtyard": open_places.courtyard,
-    "waterfront": open_places.waterfront,
-    "field": open_places.field,
+    "crossing": crossing,
+    "parking": parking,
+    "park": park,
+    "courtyard": courtyard,
+    "waterfront": waterfront,
+    "field": field,
     "indoor": indoor,
 }
 PLACES = {

@@ -170,85 +170,51 @@ class Facade:
                 b.add(m, material, color, heat, "building", instance=0 * instance)
 
 
-def _roof(
-    b: Builder,
-    w: float,
-    d: float,
-    h: float,
-    style: Style,
-    at: tuple[float, float, float],
-    heading: float,
-    rng: np.random.Generator,
-) -> None:
-    """A gable or a flat roof with parapet, chimneys and units; local frame as the facade's."""
-    local: list[tuple[Mesh, str, Color, str]] = []
+Piece = tuple[Mesh, str, Color, str]
+
+
+def _gable(w: float, d: float, h: float, style: Style, rng: np.random.Generator) -> list[Piece]:
+    """Two slopes of tiles, their ends and a chimney."""
     tile: Color = (0.16, 0.09, 0.07) if rng.random() < 0.5 else (0.09, 0.09, 0.10)
-    if style.gable:
-        r, o = h + d * rng.uniform(0.25, 0.45), 0.35
-        local.append(
-            (
-                quads(
-                    [
-                        [
-                            [-o, -o, h - 0.15],
-                            [w + o, -o, h - 0.15],
-                            [w + o, d / 2, r],
-                            [-o, d / 2, r],
-                        ],
-                        [
-                            [w + o, d + o, h - 0.15],
-                            [-o, d + o, h - 0.15],
-                            [-o, d / 2, r],
-                            [w + o, d / 2, r],
-                        ],
-                    ]
-                ),
-                "roof",
-                tile,
-                "roof",
-            )
-        )
-        ends = [
-            [[0, d, h], [0, 0, h], [0, d / 2, r - 0.1], [0, d / 2, r - 0.1]],
-            [[w, 0, h], [w, d, h], [w, d / 2, r - 0.1], [w, d / 2, r - 0.1]],
-        ]
-        local.append((quads(ends), style.wall, style.color, "wall"))
-        local.append(
-            (
-                box([0.6, 0.6, 1.4], [w * rng.uniform(0.2, 0.8), d * 0.4, r]),
-                "brick",
-                (0.25, 0.12, 0.09),
-                "chimney",
-            )
-        )
-    else:
-        local.append(
-            (
-                quads([[[0, 0, h], [w, 0, h], [w, d, h], [0, d, h]]]),
-                "concrete",
-                (0.2, 0.2, 0.2),
-                "roof",
-            )
-        )
-        for size, c in (
-            ([w + 0.2, 0.25, 0.6], [w / 2, 0.05, h + 0.25]),
-            ([0.25, d, 0.6], [0.05, d / 2, h + 0.25]),
-            ([0.25, d, 0.6], [w - 0.05, d / 2, h + 0.25]),
-        ):
-            local.append((box(size, c), "concrete", tuple(0.8 * x for x in style.color), "wall"))  # type: ignore[arg-type]
-        for _ in range(int(rng.integers(1, 5))):
-            s = rng.uniform(0.5, 1.8, 3)
-            c = [rng.uniform(1, w - 1), rng.uniform(1, d - 1), h + s[2] / 2]
-            local.append(
-                (box(s, c), "metal", (0.4, 0.4, 0.4), "unit" if rng.random() < 0.5 else "ambient")
-            )
-        if rng.random() < 0.5:
-            x = rng.uniform(1, w - 1)
-            local.append(
-                (tube([[x, 1, h], [x, 1, h + 2.5]], 0.03, 5), "metal", (0.2, 0.2, 0.2), "ambient")
-            )
-    for mesh, material, color, heat in local:
-        b.add(place(mesh, at, heading), material, color, heat, "building")
+    r, o, e = h + d * rng.uniform(0.25, 0.45), 0.35, h - 0.15
+    slopes = [
+        [[-o, -o, e], [w + o, -o, e], [w + o, d / 2, r], [-o, d / 2, r]],
+        [[w + o, d + o, e], [-o, d + o, e], [-o, d / 2, r], [w + o, d / 2, r]],
+    ]
+    ends = [
+        [[0, d, h], [0, 0, h], [0, d / 2, r - 0.1], [0, d / 2, r - 0.1]],
+        [[w, 0, h], [w, d, h], [w, d / 2, r - 0.1], [w, d / 2, r - 0.1]],
+    ]
+    stack = box([0.6, 0.6, 1.4], [w * rng.uniform(0.2, 0.8), d * 0.4, r])
+    return [
+        (quads(slopes), "roof", tile, "roof"),
+        (quads(ends), style.wall, style.color, "wall"),
+        (stack, "brick", (0.25, 0.12, 0.09), "chimney"),
+    ]
+
+
+def _flat(w: float, d: float, h: float, style: Style, rng: np.random.Generator) -> list[Piece]:
+    """A level roof with a parapet, units and perhaps an aerial."""
+    rng.random()  # as many draws as a gable makes before its shape
+    level = quads([[[0, 0, h], [w, 0, h], [w, d, h], [0, d, h]]])
+    pieces: list[Piece] = [(level, "concrete", (0.2, 0.2, 0.2), "roof")]
+    r, g, b = style.color
+    for size, c in (
+        ([w + 0.2, 0.25, 0.6], [w / 2, 0.05, h + 0.25]),
+        ([0.25, d, 0.6], [0.05, d / 2, h + 0.25]),
+        ([0.25, d, 0.6], [w - 0.05, d / 2, h + 0.25]),
+    ):
+        pieces.append((box(size, c), "concrete", (0.8 * r, 0.8 * g, 0.8 * b), "wall"))
+    for _ in range(int(rng.integers(1, 5))):
+        s = rng.uniform(0.5, 1.8, 3)
+        c = [rng.uniform(1, w - 1), rng.uniform(1, d - 1), h + s[2] / 2]
+        heat = "unit" if rng.random() < 0.5 else "ambient"
+        pieces.append((box(s, c), "metal", (0.4, 0.4, 0.4), heat))
+    if rng.random() < 0.5:
+        x = rng.uniform(1, w - 1)
+        aerial = tube([[x, 1, h], [x, 1, h + 2.5]], 0.03, 5)
+        pieces.append((aerial, "metal", (0.2, 0.2, 0.2), "ambient"))
+    return pieces
 
 
 def building(
@@ -287,7 +253,10 @@ def building(
         facade.emit(b, (float(c[0]), float(c[1]), 0.0), heading + side * np.pi / 2, 0)
     pipe = place(tube([[0.25, -0.08, 0], [0.25, -0.08, top]], 0.05, 6), base, heading)
     b.add(pipe, "metal", (0.3, 0.3, 0.3), "ambient", "building")
-    _roof(b, width, depth, top, style, base, heading, rng)
+    for mesh, material, color, heat in (_gable if style.gable else _flat)(
+        width, depth, top, style, rng
+    ):
+        b.add(place(mesh, base, heading), material, color, heat, "building")
 
 
 def skyline(

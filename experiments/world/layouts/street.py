@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.world.geometry import buildings, furniture, ground, vegetation
+from experiments.world.layouts.common import span
 from experiments.world.layouts.stage import Slot, Spot, Stage
 
 
@@ -98,36 +99,9 @@ def _kerbside(stage: Stage, half: float, walk: float, far: float) -> None:
             furniture.manhole(b, (rng.uniform(-half, half) * 0.6, y, 0.045))
 
 
-def street(stage: Stage) -> None:
-    """Fill the stage with a street along y."""
-    rng, b = stage.rng, stage.builder
-    half, walk, far = rng.uniform(3.6, 5.4), rng.uniform(1.8, 3.2), rng.uniform(70, 220)
-    ground.terrain(
-        b,
-        rng,
-        "lawn",
-        (0.07, 0.09, 0.03),
-        "grass",
-        flat=half + walk + 2,
-        relief=0.5,
-        hills=rng.uniform(2, 16),
-    )
-    ground.road(b, rng, half, (-16, 260), stage.wet)
-    for side in (-1, 1):
-        ground.sidewalk(
-            b, rng, tuple(sorted((side * half, side * (half + walk)))), (-16, 120), stage.wet
-        )  # type: ignore[arg-type]
-        _row(stage, side, half + walk, rng.uniform(-14, -6), far)
-    ground.markings(b, rng, half, (-14, 200))
-    if rng.random() < 0.35:
-        ground.zebra(b, half, rng.uniform(4, 14))
-    _kerbside(stage, half, walk, far)
-    if rng.random() < 0.7:
-        n = 26
-        at = np.stack([rng.uniform(-60, 60, n), far + rng.uniform(5, 40, n)], 1)
-        vegetation.forest(b, rng, at, season=stage.season, height=(7, 14), detail=0.25, kinds=2)
-    else:
-        buildings.skyline(b, rng, far + 10, 50, stage.lit)
+def _traffic(stage: Stage, half: float, walk: float, far: float) -> None:
+    """Places for parked and moving vehicles and for people."""
+    rng = stage.rng
     for side in (-1, 1):
         parked = rng.uniform(0.2, 0.9)
         for y in np.arange(rng.uniform(2, 8), min(far, 70), 6.3):
@@ -156,6 +130,29 @@ def street(stage: Stage) -> None:
         stage.spots.append(
             Spot((float(x), float(y), 0.04 if on_road else 0.14), float(turn + rng.normal(0, 0.25)))
         )
+
+
+def street(stage: Stage) -> None:
+    """Fill the stage with a street along y."""
+    rng, b = stage.rng, stage.builder
+    half, walk, far = rng.uniform(3.6, 5.4), rng.uniform(1.8, 3.2), rng.uniform(70, 220)
+    lawn, flat, hills = (0.07, 0.09, 0.03), half + walk + 2, rng.uniform(2, 16)
+    ground.terrain(b, rng, "lawn", lawn, "grass", flat=flat, relief=0.5, hills=hills)
+    ground.road(b, rng, half, (-16, 260), stage.wet)
+    for side in (-1, 1):
+        ground.sidewalk(b, rng, span(side * half, side * (half + walk)), (-16, 120), stage.wet)
+        _row(stage, side, half + walk, rng.uniform(-14, -6), far)
+    ground.markings(b, rng, half, (-14, 200))
+    if rng.random() < 0.35:
+        ground.zebra(b, half, rng.uniform(4, 14))
+    _kerbside(stage, half, walk, far)
+    if rng.random() < 0.7:
+        n = 26
+        at = np.stack([rng.uniform(-60, 60, n), far + rng.uniform(5, 40, n)], 1)
+        vegetation.forest(b, rng, at, season=stage.season, height=(7, 14), detail=0.25, kinds=2)
+    else:
+        buildings.skyline(b, rng, far + 10, 50, stage.lit)
+    _traffic(stage, half, walk, far)
     high = rng.random() < 0.3
     h = rng.uniform(3.5, 7.5) if high else rng.uniform(1.4, 2.6)
     x = rng.uniform(-half, half) * (0.8 if rng.random() < 0.6 else 1.2)
