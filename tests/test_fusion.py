@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
 from ldf_utils.data.images import ImageError, luminance, read_image, write_image
 from ldf_utils.data.pairs import Pair
 from ldf_utils.fusion.__main__ import main
-from ldf_utils.fusion.inference import _fuse_tiles, fuse_folder, fuse_pair, fuse_tensors
+from ldf_utils.fusion.inference import _fuse_tiles, _tiles, fuse_folder, fuse_pair, fuse_tensors
 from ldf_utils.fusion.rules import RULES, average
 from ldf_utils.networks.bounded import BoundedFusionNetwork
 from ldf_utils.networks.checkpoint import save_network
@@ -120,6 +122,20 @@ def test_tiles_cover_every_pixel_once(size, tile, generator):
     if size[0] * size[1] > tile**2:
         assert len(seen) > 1
     assert all((32 <= h <= tile and 32 <= w <= tile) or (h, w) == size for h, w in seen)
+
+
+@given(st.integers(1, 32), st.integers(33, 9000))
+def test_weights_of_tiles_sum_to_one(tile, size):
+    """At every pixel of an axis, whatever its length and the side of the tiles."""
+    tile *= 64
+    total, count = torch.zeros(size, dtype=torch.float64), 0
+    for part, weight in _tiles(size, tile):
+        assert 0 < part.stop - part.start <= tile and part.stop <= size
+        assert weight.min() >= 0 and len(weight) == part.stop - part.start
+        total[part] += weight.double()
+        count += 1
+    assert (total - 1).abs().max() < 1e-6
+    assert count == 1 or size > tile
 
 
 def test_small_images_are_fused_whole(generator):

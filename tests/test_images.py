@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from ldf_utils.data import files, images, pairs
@@ -59,6 +61,22 @@ def test_write_then_read(tmp_path, generator, shape, bits):
     image = torch.rand(shape, generator=generator)
     again = images.read_image(images.write_image(image, tmp_path / "new" / "a.png", bits=bits))
     torch.testing.assert_close(again, image, rtol=0, atol=0.51 / (2**bits - 1))
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.sampled_from(
+        [(1, 8, ".png"), (3, 8, ".png"), (1, 16, ".png"), (1, 16, ".tif"), (3, 8, ".bmp")]
+    ),
+)
+def test_what_is_written_is_read_again(tmp_path_factory, seed, size, kind):
+    """Every level of 8 and 16 bits comes back as the same float, bit by bit."""
+    channels, bits, suffix = kind
+    random, full = torch.Generator().manual_seed(seed), 2**bits - 1
+    image = torch.randint(0, full + 1, (channels, *size), generator=random).float() / full
+    path = tmp_path_factory.mktemp("again") / f"a{suffix}"
+    assert torch.equal(images.read_image(images.write_image(image, path, bits=bits)), image)
 
 
 def test_write_image_is_atomic_and_refuses(tmp_path, monkeypatch):
