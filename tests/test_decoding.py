@@ -327,3 +327,33 @@ def test_a_range_that_was_chosen_is_not_for_8_bit_files(tmp_path):
     chosen = radiometry.infrared_range([deep, flat])
     assert abs(levels(flat, value_range=chosen) - 255 * RAMP).max() < 0.51
     assert levels(deep, value_range=chosen).max() == 255
+
+
+# --- what is refused
+
+
+def test_what_is_not_read_says_so(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    Image.fromarray(counts(8, COLOR).astype(np.uint8)).convert("LAB").save(tmp_path / "lab.tif")
+    apart = np.moveaxis(counts(16, COLOR), -1, 0)
+    tifffile.imwrite(tmp_path / "apart.tif", apart, photometric="rgb", planarconfig="separate")
+    tifffile.imwrite(tmp_path / "double.tif", RAMP)
+    tifffile.imwrite(tmp_path / "dark.tif", RAMP.astype(np.float32), photometric="miniswhite")
+    for name, says in (
+        ("lab.tif", "pixels of Pillow mode 'LAB' are not read; convert the file to"),
+        ("apart.tif", "16-bit color in a layout that is not read"),
+        ("double.tif", "a TIFF of a kind that is not read"),
+        ("dark.tif", "whose lowest is white have no known scale"),
+    ):
+        with pytest.raises(ImageError, match=f"{name}: .*{says}"):
+            images.read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32, np.uint32, np.float32])
+def test_numbers_without_full_scale_are_stretched_as_infrared(tmp_path, kind):
+    tifffile = pytest.importorskip("tifffile")
+    steps = np.kron(np.linspace(0, 1, 48).reshape(6, 8), np.ones((4, 4)))
+    tifffile.imwrite(tmp_path / "a.tif", (20000 + 10000 * steps).astype(kind))
+    save(tmp_path / "v.png", np.zeros((24, 32), np.uint8))
+    pair = read_pair(tmp_path / "a.tif", tmp_path / "v.png")
+    np.testing.assert_allclose(pair.infrared[0].numpy(), steps, atol=1e-3)

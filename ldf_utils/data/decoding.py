@@ -236,7 +236,10 @@ def _interpret(picture: Image.Image, source: Image.Image, path: Path) -> Decoded
     for premultiplied, plain in (("La", "LA"), ("RGBa", "RGBA")):
         if mode == premultiplied:
             picture = picture.convert(plain)
-    if "A" in picture.getbands() and picture.getchannel("A").getextrema() != (255, 255):
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") and picture.getchannel("A").getextrema() != (
+        255,
+        255,
+    ):
         _warn_alpha(path)
     if mode in ("1", "L", "LA", "La"):
         return Decoded(np.asarray(picture.convert("L")), 255)
@@ -271,7 +274,8 @@ def _low_bytes(path: Path, image: ImageFile.ImageFile) -> Image.Image | None:
     Gray with alpha in 16 bits is decoded as its four bytes.
     """
     raw = {_raw_mode(tile) for tile in image.tile}
-    if not any(";16" in mode for mode in raw) or image.mode[0] == "I":
+    deep = any(";16" in mode for mode in raw) or _tag(image, _BITS, 8) > 8
+    if not deep or image.mode[0] in "IF":
         return None
     if image.mode == "CMYK":
         return None  # read with 8 bits, as its conversion to RGB is none of measured light anyway
