@@ -182,8 +182,8 @@ def _attacked(
         made = {name: rules.RULES[name](infrared, visible) for name in names}
         if all(sample.oracle is not None for sample in samples):
             made["true fusion"] = torch.stack([sample.oracle for sample in samples])
-        made["free pixels"] = adversarial.free_pixels(loss, made["average"], settings.steps)
-        made["free decoder"] = adversarial.free_decoder(
+        made["free pixels"] = adversarial.optimize_pixels(loss, made["average"], settings.steps)
+        made["free decoder"] = adversarial.optimize_decoder(
             loss, infrared, visible, settings.steps, generator, batch=4
         )
     return made

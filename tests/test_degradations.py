@@ -1,4 +1,4 @@
-"""Pictures spoiled on purpose."""
+"""Degradations do what their names say."""
 
 import pytest
 
@@ -13,15 +13,15 @@ def scenes(lesson_scenes):
 @pytest.mark.parametrize("kind", degradations.DEGRADATIONS)
 def test_degradations_change_what_they_say(kind, scenes, generator):
     clean = scenes["oracle"][:6, None].float() / 255
-    spoiled = degradations.degrade(clean, kind, generator)
-    assert spoiled.shape == clean.shape and spoiled.min() >= 0 and spoiled.max() <= 1
-    assert (spoiled - clean).abs().mean() > 0.005
+    degraded = degradations.degrade(clean, kind, generator)
+    assert degraded.shape == clean.shape and degraded.min() >= 0 and degraded.max() <= 1
+    assert (degraded - clean).abs().mean() > 0.005
     edges = lambda x: x.diff(dim=-1).abs().mean()  # noqa: E731
     if kind in ("blurry", "hazy", "pale"):
-        assert edges(spoiled) < edges(clean)
+        assert edges(degraded) < edges(clean)
     if kind in ("noisy", "embossed", "halos", "ringing", "checkerboard"):
-        assert edges(spoiled) > edges(clean)
+        assert edges(degraded) > edges(clean)
     if kind == "dark":
-        assert spoiled.mean() < 0.6 * clean.mean()
-    with pytest.raises(ValueError, match="unknown degradation"):
+        assert degraded.mean() < 0.6 * clean.mean()
+    with pytest.raises(ValueError, match="must be one of .* got 'melted'"):
         degradations.degrade(clean, "melted", generator)

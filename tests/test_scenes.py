@@ -130,7 +130,7 @@ def test_display_sizes_and_refusals():
     for bad in ({"count": 0}, {"count": 1, "size": (16, 64)}, {"count": 1, "size": (64, 4096)}):
         with pytest.raises(ValueError, match="32 to 1024"):
             scenes.render(**bad)
-    with pytest.raises(ValueError, match="weather is one of .*'rain'"):
+    with pytest.raises(ValueError, match="weather must be one of .*'rain'"):
         scenes.render(1, weather="rain")
 
 

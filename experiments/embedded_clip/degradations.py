@@ -1,11 +1,12 @@
-"""Degradations: pictures spoiled on purpose, in ways that cameras, weather and bad networks do.
+"""Degradations: images damaged on purpose, as cameras, weather and bad networks damage them.
 
-The embedded CLIP learns from them what *blurry*, *hazy* or *artifacts* mean, and is judged with
-them; the notebooks show what they do to metrics.
+The embedded CLIP learns from them what *blurry*, *hazy* or *artifacts* mean, and its evaluation
+uses them too.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -15,8 +16,9 @@ from torch.nn import functional as F
 from ldf_utils.data.blur import gaussian_blur
 
 
+@functools.cache
 def _letters(count: int = 48, side: int = 128) -> torch.Tensor:
-    """Masks with letters strewn over them: what a network draws when it cheats a CLIP."""
+    """Masks with random letters, which networks draw when nothing but a CLIP constrains them."""
     generator = torch.Generator().manual_seed(5)
     masks = []
     for _ in range(count):
@@ -25,14 +27,14 @@ def _letters(count: int = 48, side: int = 128) -> torch.Tensor:
         for _ in range(int(torch.randint(3, 12, (1,), generator=generator))):
             x, y, size, letter, bright = torch.rand(5, generator=generator).tolist()
             font = ImageFont.load_default(size=int(12 + 44 * size))
-            draw.text((x * side - 10, y * side - 10), chr(65 + int(letter * 26)),
-                      fill=int(120 + 135 * bright), font=font)  # fmt: skip
+            corner, character = (x * side - 10, y * side - 10), chr(65 + int(letter * 26))
+            draw.text(corner, character, fill=int(120 + 135 * bright), font=font)
         masks.append(torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8))
     return torch.stack(masks).view(count, 1, side, side).float() / 255
 
 
 def degrade(images: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
-    """Spoil pictures in one way.
+    """Damage images in one way.
 
     Args:
         images: ``(B, 1, H, W)`` in [0, 1].
@@ -83,29 +85,25 @@ def degrade(images: torch.Tensor, kind: str, generator: torch.Generator) -> torc
         board = ((rows[:, None] + columns[None, :]) % 2 * 2 - 1).float()
         result = images + draw(0.03, 0.2) * board
     elif kind == "stripes":
-        period, angle = float(draw(2.5, 9)[0]), float(draw(0, math.pi)[0])
+        wavelength, angle = float(draw(2.5, 9)[0]), float(draw(0, math.pi)[0])
         rows, columns = torch.arange(height)[:, None], torch.arange(width)[None, :]
-        wave = torch.sin(
-            2 * math.pi / period * (rows * math.cos(angle) + columns * math.sin(angle))
-        )
+        along = rows * math.cos(angle) + columns * math.sin(angle)
+        wave = torch.sin(2 * math.pi / wavelength * along)
         result = images + draw(0.03, 0.2) * wave
     elif kind == "letters":
-        bank = _LETTERS.setdefault("bank", None)
-        if bank is None:
-            bank = _LETTERS["bank"] = _letters()
+        bank = _letters()
         masks = bank[torch.randint(len(bank), (count,), generator=generator)]
         masks = F.interpolate(masks, (height, width), mode="bilinear", antialias=True)
         sign = torch.where(draw(0, 1) < 0.5, -1.0, 1.0)
         result = images + draw(0.3, 0.8) * sign * masks
     elif kind == "spots":
-        blobs = F.interpolate(noise(count, 1, height // 6, width // 6), (height, width),
-                              mode="bicubic")  # fmt: skip
+        blobs = noise(count, 1, height // 6, width // 6)
+        blobs = F.interpolate(blobs, (height, width), mode="bicubic")
         result = images + draw(0.3, 0.8) * (blobs.abs() - 1.2).clamp_min(0) * blobs.sign()
     else:
-        raise ValueError(f"unknown degradation {kind!r}; expected one of {', '.join(DEGRADATIONS)}")
+        raise ValueError(f"kind must be one of {', '.join(DEGRADATIONS)}, got {kind!r}")
     return result.clamp(0, 1)
 
 
-_LETTERS: dict[str, torch.Tensor | None] = {}
 ARTIFACTS = ("embossed", "halos", "ringing", "checkerboard", "stripes", "letters", "spots")
 DEGRADATIONS = ("blurry", "noisy", "dark", "hazy", "pale", "overexposed", *ARTIFACTS)

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from experiments.embedded_clip.adversarial import optimised_negatives
+from experiments.embedded_clip.adversarial import optimize_negatives
 from experiments.embedded_clip.dataset import SIGNS, load_scenes, make_batch
 from experiments.embedded_clip.degradations import degrade
 from ldf_utils.clip.attributes import ATTRIBUTES, INDEX, attribute_scores, prompts_for
@@ -289,7 +289,7 @@ def evaluate_attack(clip: ClipSpace, count: int = 16, steps: int = 300, seed: in
     scenes = {name: value[:count] for name, value in scenes.items()}
     generator = torch.Generator().manual_seed(seed)
     with torch.enable_grad():
-        made = optimised_negatives(clip, scenes, steps, generator)
+        made = optimize_negatives(clip, scenes, steps, generator)
     infrared, visible = scenes["infrared"] / 255, scenes["visible"] / 255
     pictures = {"average": (infrared + visible) / 2, "oracle": scenes["oracle"] / 255,
                 "optimized": made / 255}  # fmt: skip

@@ -32,7 +32,7 @@ def orthogonalize(matrix: torch.Tensor, rounds: int = 5) -> torch.Tensor:
         ValueError: if it is not a matrix.
     """
     if matrix.ndim != 2:
-        raise ValueError(f"expected a matrix, (A, B), found a shape of {tuple(matrix.shape)}")
+        raise ValueError(f"matrix must have two axes, got a shape of {tuple(matrix.shape)}")
     tall = matrix.shape[0] > matrix.shape[1]
     result = matrix.T if tall else matrix
     result = result / result.norm().clamp_min(1e-7)
@@ -44,7 +44,7 @@ def orthogonalize(matrix: torch.Tensor, rounds: int = 5) -> torch.Tensor:
 
 
 class OrthogonalMomentum(torch.optim.Optimizer):
-    """Gradient descent with Nesterov momentum whose steps are orthogonal matrices.
+    """Descend the gradient with Nesterov momentum and steps that are orthogonal matrices.
 
     A convolution kernel ``(out, in, height, width)`` counts as a matrix ``(out, in*height*width)``.
     The root mean square of a step is 0.2 times the learning rate, about that of Adam's.
@@ -71,12 +71,12 @@ class OrthogonalMomentum(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.ndim < 2:
                     raise ValueError(
-                        "expected matrices and convolution kernels, found a shape of "
+                        "parameters must be matrices or convolution kernels, got a shape of "
                         f"{tuple(parameter.shape)}; leave it to AdamW"
                     )
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # the training needs no closure
         """Move every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -86,8 +86,8 @@ class OrthogonalMomentum(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
                 state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                ahead = parameter.grad.lerp(state["momentum"], group["momentum"])
-                move = orthogonalize(ahead.flatten(1))
+                nesterov = parameter.grad.lerp(state["momentum"], group["momentum"])
+                move = orthogonalize(nesterov.flatten(1))
                 size = 0.2 * math.sqrt(max(move.shape))  # its own root mean square is 1 / root
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(move.reshape(parameter.shape), alpha=-group["lr"] * size)

@@ -50,7 +50,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from experiments.embedded_clip.adversarial import optimised_negatives
+from experiments.embedded_clip.adversarial import optimize_negatives
 from experiments.embedded_clip.card import write_card
 from experiments.embedded_clip.dataset import load_scenes, make_batch
 from experiments.embedded_clip.evaluation import evaluate_attack, evaluate_real, evaluate_scenes
@@ -264,7 +264,7 @@ def _attack(average, tokenize, scenes, negatives, config, generator) -> torch.Te
     size = MODEL_CONFIG["vision_cfg"]["image_size"]
     open_clip.model.set_model_preprocess_cfg(draft, {**PREPROCESSING, "size": size})
     clip = ClipSpace(draft, tokenize, "draft")
-    made = optimised_negatives(clip, chosen, config.attack_steps, generator)
+    made = optimize_negatives(clip, chosen, config.attack_steps, generator)
     return made if negatives is None else torch.cat([negatives, made])
 
 

@@ -1,12 +1,12 @@
 """Scenes: a procedural world seen by an infrared and a visible camera.
 
-Every scene is a small world in metres: planes (ground, walls, ceiling, skyline), and objects that
+Every scene is a small world in meters: planes (ground, walls, ceiling, skyline), and objects that
 stand in it at known depths (trees, lamps, boxes, people, vehicles). One painter fills four maps:
 
-* **reflectance**: how much light a surface gives back, per colour;
+* **reflectance**: how much light a surface gives back, per color;
 * **emission**: light it makes itself (lamps, lit windows, headlights);
 * **temperature** in degrees Celsius;
-* **depth** in metres.
+* **depth** in meters.
 
 The visible camera sees ``reflectance x illumination + emission`` through haze, smoke and glare;
 the infrared camera sees the temperature map, blurred, through neither. Each adds its own sensor
@@ -127,13 +127,15 @@ def _number_of(name: str) -> int:
 
 
 def _look_up(kind: str, u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The texture at metric coordinates: 64 texels a metre, random origin."""
+    """The texture at metric coordinates: 64 texels a meter, random origin."""
     tile = _texture(kind)
     ou, ov = rng.integers(0, 1024, 2)
     return tile[(v.astype(np.int32) + ov) & 1023, (u.astype(np.int32) + ou) & 1023]
 
 
-def _patch(kind: str, shape: tuple[int, int], rng: np.random.Generator, zoom: float = 1.0):
+def _patch(
+    kind: str, shape: tuple[int, ...], rng: np.random.Generator, zoom: float = 1.0
+) -> np.ndarray:
     """A window of the texture in pixels; ``zoom`` above 1 makes it finer."""
     level = min(max(round(math.log2(zoom)), 0), 4)
     tile = _texture(kind, level)
@@ -157,21 +159,23 @@ class _World:
     time: str
     weather: str
     ambient: float  # air temperature, degrees Celsius
-    camera: float  # height of the camera above the ground, metres
-    sun: tuple | None  # shadow of a metre: metres to the right, metres away; None without sun
+    camera: float  # height of the camera above the ground, meters
+    sun: tuple | None  # shadow of a meter: meters to the right, meters away; None without sun
     leafy: float  # how bright leaves are: above 1 for cameras that see near infrared
     stored: float  # degrees that walls and roads still hold from the day, at night
     focal: float  # pixels
     horizon: float  # row of the horizon
     center: float  # column of the vanishing point
-    reflectance: np.ndarray = None
-    emission: np.ndarray = None
-    temperature: np.ndarray = None
-    depth: np.ndarray = None
-    shade: np.ndarray = None  # how much of the sky's and sun's light arrives
-    upright: np.ndarray = None  # 1 where a surface faces the camera: a lamp behind lights its back
-    salient: np.ndarray = None
-    labels: np.ndarray = None
+    reflectance: np.ndarray = field(init=False)
+    emission: np.ndarray = field(init=False)
+    temperature: np.ndarray = field(init=False)
+    depth: np.ndarray = field(init=False)
+    shade: np.ndarray = field(init=False)  # how much of the sky's and sun's light arrives
+    upright: np.ndarray = field(
+        init=False
+    )  # 1 where a surface faces the camera: a lamp behind lights its back
+    salient: np.ndarray = field(init=False)
+    labels: np.ndarray = field(init=False)
     boxes: list = field(default_factory=list)
     lamps: list = field(default_factory=list)
     counts: dict = field(default_factory=dict)
@@ -180,11 +184,13 @@ class _World:
     def night(self) -> bool:
         return self.time == "night"
 
-    def window(self, x: float, depth: float, half_width: float, top: float, bottom: float = 0.0):
-        """Pixels that an upright board may cover, with board coordinates in metres.
+    def window(
+        self, x: float, depth: float, half_width: float, top: float, bottom: float = 0.0
+    ) -> tuple[slice, slice, np.ndarray, np.ndarray, float] | None:
+        """Pixels that an upright board may cover, with board coordinates in meters.
 
         Returns None when the board is out of the picture, else ``(rows, columns, X, Y, unit)``
-        with X from the board's middle, Y up from its foot, and unit the metres of one pixel.
+        with X from the board's middle, Y up from its foot, and unit the meters of one pixel.
         """
         unit = depth / self.focal
         column = self.center + x / unit
@@ -237,7 +243,7 @@ class _World:
 
 
 def _cover(distance: np.ndarray, unit: float) -> np.ndarray:
-    """Coverage of a pixel from the signed distance to an edge in metres (negative: inside)."""
+    """Coverage of a pixel from the signed distance to an edge in meters (negative: inside)."""
     return np.clip(0.5 - distance / unit, 0, 1)
 
 
@@ -259,8 +265,8 @@ def _capsule(x, y, ax, ay, bx, by, radius):
 
 def _earth(rng, spread=0.03):
     """A muted color."""
-    grey = rng.uniform(0.12, 0.5)
-    return np.clip(grey + rng.normal(0, spread, 3), 0.03, 0.9).astype(np.float32)
+    gray = rng.uniform(0.12, 0.5)
+    return np.clip(gray + rng.normal(0, spread, 3), 0.03, 0.9).astype(np.float32)
 
 
 def _planes(w: _World) -> None:
@@ -344,8 +350,8 @@ def _planes(w: _World) -> None:
         gap = ceiling - w.camera
         depth = np.where(rows < -0.5, w.focal * gap / np.maximum(-rows, 0.5), far)
         depth = depth.astype(np.float32) * np.ones(shape, np.float32)
-        grey = np.float32(rng.uniform(0.5, 0.85))
-        lay(depth < back, depth, grey, w.ambient + rng.uniform(0, 2), 0.8)
+        gray = np.float32(rng.uniform(0.5, 0.85))
+        lay(depth < back, depth, gray, w.ambient + rng.uniform(0, 2), 0.8)
 
 
 def _side_wall(w, lay, side, columns, rows, indoors, back):
@@ -421,8 +427,8 @@ def _ground(w, lay, depth, columns, mask):
         tone = np.where(joint & (rng.random() < 0.7), tone * 0.6, tone)
         heat = w.ambient + rng.uniform(-2, 2) + 0.2 * broad
     else:
-        grey = rng.uniform(0.1, 0.3)
-        tone = np.float32(grey) * (1 + 0.12 * fine * fade + 0.1 * broad)
+        gray = rng.uniform(0.1, 0.3)
+        tone = np.float32(gray) * (1 + 0.12 * fine * fade + 0.1 * broad)
         tone = np.repeat(tone[None], 3, 0)
         edge = rng.uniform(2.5, 4.5)
         walk = np.abs(x) > edge
@@ -809,12 +815,12 @@ _CROWD = {  # how many of each thing a setting holds, at least and at most
     "room": dict(lamp=(0, 1), crate=(1, 4), person=(0, 3), sign=(0, 2)),
 }  # fmt: skip
 _NEAREST = dict(tree=6, lamp=5, crate=8, vehicle=5, person=3.2, bush=4, sign=4, house=13, pole=9,
-                fence=4)  # metres  # fmt: skip
+                fence=4)  # meters  # fmt: skip
 _DRAW = dict(tree=_tree, lamp=_lamp, person=_person, vehicle=_vehicle, bush=_bush, sign=_sign,
              house=_house, pole=_pole, fence=_fence)  # fmt: skip
 _SHADOWS = dict(tree=(1.6, 6.0), person=(0.25, 1.7), vehicle=(1.3, 1.2), bush=(0.7, 0.8),
                 sign=(0.25, 2.0), lamp=(0.08, 5.0), house=(4.0, 4.0), pole=(0.1, 7.0),
-                crate=(1.8, 2.4))  # half width and height, metres  # fmt: skip
+                crate=(1.8, 2.4))  # half width and height, meters  # fmt: skip
 
 
 def _populate(w: _World) -> None:
@@ -873,9 +879,9 @@ def _illuminate(w: _World) -> np.ndarray:
     rows = np.arange(w.height, dtype=np.float32)[:, None] - w.horizon
     columns = np.arange(w.width, dtype=np.float32)[None, :] - w.center
     altitude = w.camera - rows * w.depth / w.focal
-    lateral = columns * w.depth / w.focal  # metres to the right of the camera
+    lateral = columns * w.depth / w.focal  # meters to the right of the camera
     for x, depth, tall, power, color in w.lamps:
-        beyond = w.depth - depth  # metres from the lamp away from the camera
+        beyond = w.depth - depth  # meters from the lamp away from the camera
         squared = (lateral - x) ** 2 + beyond**2 + 0.4 * (altitude - tall) ** 2 + 1
         front = np.clip(0.25 + 0.75 * beyond / np.sqrt(squared), 0.08, 1)
         arrives = 1 - w.upright * (1 - front)
@@ -893,11 +899,23 @@ def _load(w: _World) -> None:
     strongly, in some reversed.
     """
     strength = w.rng.normal(0, 3.0) + (2.0 if w.sun else 0.0)
-    grey = w.reflectance.mean(axis=0)
-    w.temperature += strength * (0.25 - grey) * (1 - w.salient) * (w.depth < 390)
+    gray = w.reflectance.mean(axis=0)
+    w.temperature += strength * (0.25 - gray) * (1 - w.salient) * (w.depth < 390)
 
 
-def _one(rng: np.random.Generator, height: int, width: int, setting, time, weather):
+def build_scene(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    setting: str | None,
+    time: str | None,
+    weather: str | None,
+) -> tuple[_World, np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict, dict]:
+    """Build one world and light it.
+
+    Returns the world, what the visible camera receives, the same without weather, the share of
+    light that gets through, the same for infrared, the exposure, and the facts of the caption.
+    """
     setting = setting or rng.choice(SETTINGS, p=[0.45, 0.25, 0.15, 0.15])
     time = time or rng.choice(TIMES, p=[0.5, 0.5])
     weather = weather or rng.choice(WEATHERS, p=[0.55, 0.17, 0.14, 0.14])
@@ -1047,7 +1065,7 @@ def _visible_camera(radiance, night, generator):
     linear = (signal + shot).clamp_min(0)
     compressed = linear * (1 + linear / 2.5) / (1 + linear)  # the shoulder of a film curve
     image = compressed.clamp(0, 1) ** (1 / 2.2)
-    # some cameras are set to more contrast: an S around a middle grey
+    # some cameras are set to more contrast: an S around a middle gray
     contrast, middle = _uniform(count, 0.0, 1.0, generator), _uniform(count, 0.35, 0.55, generator)
     steep = torch.sigmoid((image - middle) * 7)
     low, high = torch.sigmoid(-middle * 7), torch.sigmoid((1 - middle) * 7)
@@ -1153,7 +1171,7 @@ def render(
     height, width = size
     if count < 1 or min(size) < 32 or max(size) > 1024:
         raise ValueError(
-            f"expected count >= 1 and a size from 32 to 1024 pixels, found count={count}, {size=}"
+            f"count must be >= 1 and size from 32 to 1024 pixels, got count={count}, {size=}"
         )
     for name, value, known in (
         ("setting", setting, SETTINGS),
@@ -1161,9 +1179,9 @@ def render(
         ("weather", weather, WEATHERS),
     ):
         if value is not None and value not in known:
-            raise ValueError(f"{name} is one of {', '.join(known)}, found {value!r}")
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     parts = [
-        _one(np.random.default_rng([seed, start + i]), height, width, setting, time, weather)
+        build_scene(np.random.default_rng([seed, start + i]), height, width, setting, time, weather)
         for i in range(count)
     ]
     generator = torch.Generator().manual_seed(seed * 1_000_003 + start)

@@ -1,3 +1,5 @@
+"""Adversarial images."""
+
 import pytest
 import torch
 
@@ -28,19 +30,19 @@ def scenes(pairs):
 
 def test_the_loss_of_a_view_is_the_direction_loss(clip, pairs, generator):
     infrared, visible = pairs
-    pull = adversarial.WordPull(clip, infrared, visible, generator)
+    criterion = adversarial.AugmentedDirectionLoss(clip, infrared, visible, generator)
     picture = torch.maximum(infrared, visible)
     embeddings = [clip.encode_image(x) for x in (picture, infrared, visible)]
     expected = direction_loss(*embeddings, text_directions(clip, PROMPTS))
-    torch.testing.assert_close(pull.each(picture, torch.arange(4)), expected)
+    torch.testing.assert_close(criterion.each(picture, torch.arange(4)), expected)
     some = torch.tensor([2, 0])
-    torch.testing.assert_close(pull.each(picture[some], some), expected[some])
+    torch.testing.assert_close(criterion.each(picture[some], some), expected[some])
 
 
 def test_views_are_the_picture_or_a_part_of_it(clip, generator):
     ramp = torch.linspace(0, 1, 96).expand(64, 1, 96, 96)
-    pull = adversarial.WordPull(clip, ramp[:1], ramp[:1], generator)
-    views = pull._views(ramp)
+    criterion = adversarial.AugmentedDirectionLoss(clip, ramp[:1], ramp[:1], generator)
+    views = criterion._views(ramp)
     assert views.shape == (64, 1, clip.image_size, clip.image_size)
     spread = views.amax((1, 2, 3)) - views.amin((1, 2, 3))
     whole = spread > 0.98
@@ -49,24 +51,24 @@ def test_views_are_the_picture_or_a_part_of_it(clip, generator):
     assert spread[~whole].min() > 0.45 and spread[~whole].max() < 0.98
 
 
-def test_free_pixels_and_a_free_decoder_please_the_judge(clip, pairs, generator):
+def test_pixels_and_a_decoder_lower_the_loss(clip, pairs, generator):
     infrared, visible = pairs
     start, index = (infrared + visible) / 2, torch.arange(4)
-    pull = adversarial.WordPull(clip, infrared, visible, generator)
-    before = pull.each(start, index).mean()
-    pixels = adversarial.free_pixels(pull, start, steps=10)
-    drawn = adversarial.free_decoder(pull, infrared, visible, 24, generator, batch=3)
+    criterion = adversarial.AugmentedDirectionLoss(clip, infrared, visible, generator)
+    before = criterion.each(start, index).mean()
+    pixels = adversarial.optimize_pixels(criterion, start, steps=10)
+    drawn = adversarial.optimize_decoder(criterion, infrared, visible, 24, generator, batch=3)
     for made in (pixels, drawn):
         assert made.shape == start.shape and made.min() >= 0 and made.max() <= 1
         assert not made.requires_grad
-        assert pull.each(made, index).mean() < before - 0.05
+        assert criterion.each(made, index).mean() < before - 0.05
     assert all(p.grad is None for p in clip.parameters())
 
 
 def test_negatives_are_bytes_and_repeatable(clip, scenes):
     state = torch.random.get_rng_state()
     made = [
-        adversarial.optimised_negatives(
+        adversarial.optimize_negatives(
             clip, scenes, 2, torch.Generator().manual_seed(seed), autocast=autocast
         )
         for seed, autocast in ((5, False), (5, False), (6, False), (5, True))
@@ -83,20 +85,22 @@ def test_negatives_are_bytes_and_repeatable(clip, scenes):
 def test_bfloat16_only_where_the_processor_has_it(clip, scenes, monkeypatch, capability, pays):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     asked = []
-    pull = adversarial.WordPull
+    criterion = adversarial.AugmentedDirectionLoss
     monkeypatch.setattr(
-        adversarial, "WordPull", lambda *a: asked.append(a[-1]) or pull(*a[:-1], False)
+        adversarial,
+        "AugmentedDirectionLoss",
+        lambda *a: asked.append(a[-1]) or criterion(*a[:-1], False),
     )
-    adversarial.optimised_negatives(clip, scenes, 1, torch.Generator().manual_seed(0))
+    adversarial.optimize_negatives(clip, scenes, 1, torch.Generator().manual_seed(0))
     assert asked == [pays, pays]
 
 
-def test_what_cannot_be_attacked_is_refused(clip, pairs, scenes, generator):
+def test_bad_inputs_are_refused(clip, pairs, scenes, generator):
     as_float = {name: value / 255 for name, value in scenes.items()}
     one = {name: value[:1] for name, value in scenes.items()}
     odd = {name: value[:, :, :63] for name, value in scenes.items()}
-    for bad, words in ((as_float, "uint8"), (one, "at least 2 scenes"), (odd, "even sides")):
+    for bad, words in ((as_float, "uint8"), (one, ">= 2 scenes"), (odd, "must be even")):
         with pytest.raises(ValueError, match=words):
-            adversarial.optimised_negatives(clip, bad, 1, generator)
-    with pytest.raises(ValueError, match="at least 1 step"):
-        adversarial.optimised_negatives(clip, scenes, 0, generator)
+            adversarial.optimize_negatives(clip, bad, 1, generator)
+    with pytest.raises(ValueError, match="steps must be >= 1, got 0"):
+        adversarial.optimize_negatives(clip, scenes, 0, generator)
