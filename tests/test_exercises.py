@@ -180,7 +180,7 @@ IN_NUMPY = {
     "check_preferred_rule": np.str_("maximum"),
     "check_angle_loss": lambda f, i, v: 1 - 0.5 * (numpy_cosine(f, i) + numpy_cosine(f, v)),
     "check_entropy_threshold": np.float32(5.25),
-    "check_prediction": dict(zip(["brightness", "sharpness"], np.array(["down", "up"]), strict=True)),
+    "check_prediction": {"brightness": np.str_("down"), "sharpness": np.str_("up")},
     "check_schedule": lambda step, steps, warmup: np.interp(
         step, [-1, warmup - 1, steps - 1], [0, 1, 0]
     ),

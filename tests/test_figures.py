@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ldf_utils.clip.model import ClipError
 from ldf_utils.notebook import figures, widgets
 from ldf_utils.notebook.figures import output
 
@@ -304,7 +305,7 @@ def test_clip_note_and_banner_name_the_stand_in(shown):
 class TwoDimensionalClip:
     """Embeds a picture by its mean and deviation, a text by its length: enough to draw bars."""
 
-    name, stands_in = "two-dimensional", True
+    name, stands_in, words = "two-dimensional", True, None
 
     def encode_image(self, images):
         values = torch.stack([images.mean((1, 2, 3)), images.std((1, 2, 3))], dim=1)
@@ -361,6 +362,54 @@ def test_a_new_prompt_is_drawn_with_the_others(drawn):
     assert drawn.titles[-1].count("a hot street at night") == 2, "it is nearest to both pictures"
 
 
+class WordyClip(TwoDimensionalClip):
+    """Knows some words, and refuses the others as the embedded CLIP does."""
+
+    words = frozenset({"a", "hot", "blurry", "blurred", "dark", "image"})
+
+    def encode_text(self, texts):
+        for word in " ".join(texts).split():
+            if word not in self.words:
+                raise ClipError(f"the embedded CLIP does not know the word {word!r}")
+        return super().encode_text(texts)
+
+
+def test_an_unknown_word_gets_a_message_and_suggestions(drawn, capsys):
+    widgets.prompt_explorer(WordyClip(), {"a": picture()}, ["a dark image"], interactive=True)
+    panel, count = drawn.widgets[0], len(drawn.titles)
+    field = panel.children[0]
+    assert list(field.options) == ["a dark image"]
+    field.value = "A blury image"
+    assert len(drawn.titles) == count, "no figure for a prompt that CLIP cannot read"
+    assert "does not know the word" in capsys.readouterr().out + str(panel.children[-1].outputs)
+    assert field.options[0] == "a blurry image" and "a dark image" in field.options
+    field.value = field.options[0]
+    assert len(drawn.titles) == count + 1 and "a blurry image" in drawn.titles[-1]
+    assert list(field.options) == ["a dark image"], "nothing to correct"
+
+
+def test_respellings_are_for_unknown_words_only():
+    words = frozenset({"a", "blurry", "image", "picture"})
+    assert widgets.respellings("an imag", words) == []  # "an" has no near word
+    assert widgets.respellings("a blury imag", words)[0] == "a blurry image"
+    assert widgets.respellings("a blurry image", words) == []
+    assert widgets.respellings("anything at all", None) == []
+
+
+def test_moving_the_sliders_changes_the_figure(drawn):
+    images = {"infrared": picture(1), "visible": picture(3)}
+    widgets.compare_slider(images, interactive=True, **TEXTS)
+    left, _, slider = drawn.widgets[0].children[:3]
+    before = len(drawn.titles)
+    slider.value = 0.25
+    left.value = "visible"
+    assert drawn.titles[-1] == "Left of the line: visible; right of it: visible"
+    assert len(drawn.titles) == before + 2
+    widgets.map_explorer({"weights": torch.arange(100.0).view(10, 10)}, interactive=True, **TEXTS)
+    drawn.widgets[1].children[1].value = 50.0
+    assert drawn.titles[-1] == "50% of the pixels of weights reach 49.5"
+
+
 def test_wipe_joins_two_pictures_at_the_line():
     mixed = widgets.wipe(torch.zeros(1, 4, 10), torch.full((3, 4, 10), 0.5), 0.3)
     assert mixed.shape == (3, 4, 10)
@@ -372,7 +421,7 @@ def test_wipe_joins_two_pictures_at_the_line():
 
 
 def test_wipe_and_compare_refuse_what_cannot_be_compared():
-    with pytest.raises(ValueError, match="comparing needs one size"):
+    with pytest.raises(ValueError, match="must have one size"):
         widgets.wipe(torch.zeros(1, 4, 10), torch.zeros(1, 4, 11), 0.5)
-    with pytest.raises(ValueError, match="two pictures or more"):
+    with pytest.raises(ValueError, match="at least two images"):
         widgets.compare_slider({"a": picture()}, **TEXTS)

@@ -1,35 +1,96 @@
-"""Widgets: the figures of the tutorial with a handle on them.
+"""Widgets: the figures of the tutorial with sliders, menus and text fields.
 
 Every function draws its static figure first, with the default settings, and adds the widget only
 if ``interactive`` is true. So a page, a print and a run without a browser show the same figure as
-a live notebook. The code keeps to what ipywidgets 7.7 and 8 have in common.
+a live notebook. The code uses what ipywidgets 7.7 and 8 have in common.
 """
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import ipywidgets
 import torch
 from IPython.display import display
 
+from ldf_utils.clip.model import ClipError
+from ldf_utils.clip.tokenizer import nearest_words
 from ldf_utils.notebook import figures
 
 
 def controls(
     draw: Callable[..., None], handles: Mapping[str, ipywidgets.ValueWidget]
 ) -> ipywidgets.interactive:
-    """A widget with the handles above the figure that `draw` makes of their values.
+    """Make a widget with the handles above the figure that `draw` makes of their values.
+
+    A prompt that CLIP cannot read is answered by its message in place of the figure.
 
     Args:
         draw: called with the values of the handles by name.
         handles: name of an argument to its slider, menu or text field.
     """
+
+    @functools.wraps(draw)
+    def redraw(**values: Any) -> None:
+        try:
+            draw(**values)
+        except ClipError as error:
+            print(error)
+
     for handle in handles.values():
         if hasattr(handle, "continuous_update"):
-            handle.continuous_update = False  # draw when the handle is let go
-    return ipywidgets.interactive(draw, **handles)
+            handle.continuous_update = False  # draw when the handle is released
+    return ipywidgets.interactive(redraw, **handles)
+
+
+def respellings(sentence: str, words: frozenset[str] | None, most: int = 4) -> list[str]:
+    """Return the sentence with its unknown words replaced by the nearest known ones.
+
+    Args:
+        sentence: what was typed.
+        words: the words that CLIP knows; None if it knows ordinary English.
+        most: the largest number of sentences to return.
+
+    Returns:
+        Sentences of known words; empty if all words are known or one has no near word.
+
+    Example:
+        ``respellings("a blury image", clip.words)`` has ``"a blurry image"`` first.
+    """
+    typed = re.findall(r"[a-z0-9']+", sentence.lower())
+    if words is None or all(word in words for word in typed):
+        return []
+    near = [[word] if word in words else nearest_words(word, words, most) for word in typed]
+    if not all(near):
+        return []
+    count = max(map(len, near))
+    return [" ".join(options[min(k, len(options) - 1)] for options in near) for k in range(count)]
+
+
+def prompt_field(clip: Any, choices: Sequence[str], value: str = "") -> ipywidgets.Combobox:
+    """Make a text field for a prompt, which suggests sentences and corrects unknown words.
+
+    Args:
+        clip: a `ldf_utils.clip.model.ClipSpace`.
+        choices: the suggested sentences; any other may be typed.
+        value: the first content.
+    """
+    field = ipywidgets.Combobox(
+        value=value,
+        options=list(choices),
+        ensure_option=False,
+        placeholder="your own sentence",
+        description="prompt",
+    )
+
+    def suggest(change: Mapping[str, Any]) -> None:
+        field.options = [*respellings(change["new"], clip.words), *choices]
+
+    field.observe(suggest, "value")
+    return field
 
 
 def explore(
@@ -38,7 +99,7 @@ def explore(
     *,
     interactive: bool = False,
 ) -> None:
-    """Draw a figure with the default values of its handles; then, if wished, let them be moved.
+    """Draw a figure with the default values of its handles, and add the handles if asked.
 
     Args:
         draw: draws one figure, for example with `figures.show_images`.
@@ -51,7 +112,7 @@ def explore(
 
 
 def wipe(left: torch.Tensor, right: torch.Tensor, position: float) -> torch.Tensor:
-    """One picture left of a line and another right of it.
+    """Join one image left of a line and another right of it.
 
     Args:
         left: ``(1 or 3, H, W)``.
@@ -66,8 +127,8 @@ def wipe(left: torch.Tensor, right: torch.Tensor, position: float) -> torch.Tens
     """
     if left.shape[-2:] != right.shape[-2:]:
         raise ValueError(
-            f"pictures of {tuple(left.shape[-2:])} and {tuple(right.shape[-2:])} pixels (height, "
-            "width); comparing needs one size"
+            f"images to compare must have one size, got {tuple(left.shape[-2:])} and "
+            f"{tuple(right.shape[-2:])} pixels (height, width)"
         )
     channels = max(left.shape[-3], right.shape[-3])
     left, right = (p.expand(channels, -1, -1) for p in (left, right))
@@ -81,33 +142,29 @@ def wipe(left: torch.Tensor, right: torch.Tensor, position: float) -> torch.Tens
 def compare_slider(
     images: Mapping[str, torch.Tensor],
     *,
-    title: str,
-    caption: str,
-    alt: str,
     interactive: bool = False,
+    **texts: Unpack[figures.Texts],
 ) -> None:
-    """Pictures side by side; then two of them on one place, with a line to move between them.
+    """Show images side by side; then two of them in one place, with a line to move between them.
 
     Args:
-        images: label to picture, ``(1 or 3, H, W)`` in [0, 1], two or more of one size.
-        title: the finding.
-        caption: what is shown.
-        alt: the figure in words.
+        images: label to image, ``(1 or 3, H, W)`` in [0, 1], two or more of one size.
         interactive: add the slider.
+        **texts: title, caption, alt and path, see `figures.Texts`.
 
     Raises:
-        ValueError: for fewer than two pictures, and as `figures.show_images`.
+        ValueError: for fewer than two images, and as `figures.show_images`.
     """
     if len(images) < 2:
-        raise ValueError(f"comparing needs two pictures or more, found {list(images)}")
-    figures.show_images(images, title=title, caption=caption, alt=alt)
+        raise ValueError(f"there must be at least two images to compare, got {list(images)}")
+    figures.show_images(images, **texts)
 
     def draw(left: str, right: str, line: float) -> None:
         figures.show_images(
             {f"{left} | {right}": wipe(images[left], images[right], line)},
             title=f"Left of the line: {left}; right of it: {right}",
             caption="The line lies where the slider is.",
-            alt=f"One picture: {left} up to {line:.0%} of its width, {right} from there on.",
+            alt=f"One image: {left} up to {line:.0%} of its width, {right} from there on.",
             columns=1,
         )
 
@@ -124,28 +181,24 @@ def compare_slider(
 def map_explorer(
     maps: Mapping[str, torch.Tensor],
     *,
-    title: str,
-    caption: str,
-    alt: str,
     limits: tuple[float, float] | str = "each",
     unit: str = "",
     interactive: bool = False,
+    **texts: Unpack[figures.Texts],
 ) -> None:
-    """Maps of numbers side by side; then one of them, cut at a threshold.
+    """Show maps of numbers side by side; then one of them, cut at a threshold.
 
     Args:
         maps: label to map, ``(H, W)`` or ``(1, H, W)`` or ``(1, 1, H, W)``.
-        title: the finding.
-        caption: what is shown.
-        alt: the figure in words.
         limits: as in `figures.show_maps`.
         unit: as in `figures.show_maps`.
         interactive: add the menu and the slider.
+        **texts: title, caption, alt and path, see `figures.Texts`.
 
     Raises:
         ValueError: as `figures.show_maps`.
     """
-    figures.show_maps(maps, title=title, caption=caption, alt=alt, limits=limits, unit=unit)
+    figures.show_maps(maps, limits=limits, unit=unit, **texts)
 
     def draw(name: str, percentile: float) -> None:
         values = torch.as_tensor(maps[name]).detach().float().cpu()
@@ -178,34 +231,34 @@ def prompt_explorer(
     alt: str | None = None,
     interactive: bool = False,
 ) -> None:
-    """How near prompts are to pictures in CLIP's space; then a field for a prompt of one's own.
+    """Show the cosines of prompts with images; then a field for a prompt of the reader.
 
     Args:
         clip: a `ldf_utils.clip.model.ClipSpace`.
-        images: label to picture, ``(1 or 3, H, W)`` in [0, 1].
+        images: label to image, ``(1 or 3, H, W)`` in [0, 1].
         prompts: one or more sentences.
-        title: the finding; by default the nearest prompt of each picture.
+        title: the finding; by default the nearest prompt of each image.
         alt: the figure in words; by default the cosines.
         interactive: add the text field.
 
     Raises:
-        ValueError: if there is no prompt or no picture.
+        ValueError: if there is no prompt or no image.
     """
     if not prompts or not images:
-        raise ValueError(f"needs prompts and pictures; found {len(prompts)} and {len(images)}")
+        raise ValueError(f"there must be prompts and images, got {len(prompts)} and {len(images)}")
     with torch.no_grad():
-        pictures = torch.cat([clip.encode_image(image[None]) for image in images.values()])
+        embedded = torch.cat([clip.encode_image(image[None]) for image in images.values()])
 
     def draw(prompt: str) -> None:
         texts = [*prompts, *([prompt.strip()] if prompt.strip() else [])]
-        cosines = clip.encode_text(texts) @ pictures.T
+        cosines = clip.encode_text(texts) @ embedded.T
         nearest = [texts[i] for i in cosines.argmax(dim=0).tolist()]
         found = "; ".join(f"{la}: {text!r}" for la, text in zip(images, nearest, strict=True))
         rows = {
             text: dict(zip(images, row, strict=True))
             for text, row in zip(texts, cosines.tolist(), strict=True)
         }
-        told = "; ".join(
+        values = "; ".join(
             f"{text!r} " + ", ".join(f"{label} {value:.3f}" for label, value in row.items())
             for text, row in rows.items()
         )
@@ -213,11 +266,10 @@ def prompt_explorer(
         figures.show_bars(
             rows,
             title=(title if default and title else f"Nearest prompt of {found}"),
-            caption=f"Cosine of each prompt with each picture. {figures.clip_note(clip)}",
-            alt=(alt if default and alt else f"Bars of cosines: {told}."),
+            caption=f"Cosine of each prompt with each image. {figures.clip_note(clip)}",
+            alt=(alt if default and alt else f"Bars of cosines: {values}."),
             x_label="cosine",
             number="{:.3f}",
         )
 
-    field = ipywidgets.Text(value="", placeholder="a sentence of your own", description="prompt")
-    explore(draw, {"prompt": field}, interactive=interactive)
+    explore(draw, {"prompt": prompt_field(clip, prompts)}, interactive=interactive)
