@@ -69,7 +69,7 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture(scope="session")
-def lesson_scenes():
+def training_scenes():
     """Scenes as the embedded CLIP learns from them: 40 small ones, 12 parts of large ones."""
     from experiments.embedded_clip import dataset
 
@@ -80,12 +80,12 @@ def lesson_scenes():
 
 
 @pytest.fixture(scope="session")
-def lesson(lesson_scenes):
-    """Pictures of all of `lesson_scenes`, and the truth about each."""
+def training_batch(training_scenes):
+    """A batch of all of `training_scenes`."""
     from experiments.embedded_clip import dataset
 
-    generator = torch.Generator().manual_seed(2)  # one that draws every kind of damage
-    return dataset.make_batch(lesson_scenes, torch.arange(52), generator)
+    generator = torch.Generator().manual_seed(2)  # one that draws every degradation
+    return dataset.make_batch(training_scenes, torch.arange(52), generator)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from ldf_utils.clip.loading import MINI_FOLDER
 from ldf_utils.clip.tokenizer import CompactTokenizer
 
 
-def test_every_caption_is_in_words_the_model_knows(lesson, generator):
+def test_every_caption_is_in_words_the_model_knows(training_batch, generator):
     words, token_ids = attributes.vocabulary()
     tokenize = CompactTokenizer(words, token_ids, 32)
-    sentences, _ = attributes.draw_captions(lesson.truth.flatten(0, 1), 300, generator)
+    sentences, _ = attributes.draw_captions(training_batch.truth.flatten(0, 1), 300, generator)
     assert tokenize(sentences).max() == len(token_ids) - 1
     for attribute in ATTRIBUTES:
         for sentences in attributes.prompts_for(attribute.name):
@@ -22,8 +22,8 @@ def test_every_caption_is_in_words_the_model_knows(lesson, generator):
     assert shipped == {"words": words, "token_ids": token_ids}
 
 
-def test_captions_are_true_of_some_picture(lesson, generator):
-    truth = lesson.truth.flatten(0, 1)
+def test_captions_are_true_of_some_picture(training_batch, generator):
+    truth = training_batch.truth.flatten(0, 1)
     _, assertions = attributes.draw_captions(truth, 200, generator)
     true, false = attributes.match(truth, assertions)
     own = len(attributes.PAPER_SENTENCES)

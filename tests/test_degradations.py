@@ -6,8 +6,8 @@ from experiments.embedded_clip import degradations
 
 
 @pytest.fixture(scope="module")
-def scenes(lesson_scenes):
-    return lesson_scenes
+def scenes(training_scenes):
+    return training_scenes
 
 
 @pytest.mark.parametrize("kind", degradations.DEGRADATIONS)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from experiments.embedded_clip import dataset
+from experiments.embedded_clip import truth
 from ldf_utils.data.blur import gaussian_blur
 from ldf_utils.data.scenes import Box
 from ldf_utils.evaluation.ablation import BASE, MEASURES
@@ -149,7 +149,7 @@ def _gap(fused: torch.Tensor, sample: Sample) -> float:
 
 def _standing_out(fused: torch.Tensor, sample: Sample) -> float:
     gaps = object_gaps(fused, sample)
-    return sum(gap > dataset.SALIENT for gap in gaps) / len(gaps) if gaps else math.nan
+    return sum(gap > truth.SALIENT for gap in gaps) / len(gaps) if gaps else math.nan
 
 
 def _oracle(sample: Sample) -> torch.Tensor:

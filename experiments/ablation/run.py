@@ -51,8 +51,8 @@ from ldf_utils.training.trainer import fit
 OWN = ("measures.py", "run.py", "variants.py")
 """The files of `experiments.ablation` that train and measure."""
 
-GENERATOR = ("__init__.py", "dataset.py", "degradations.py")
-"""The files of `experiments.embedded_clip` that draw the held-out scenes."""
+TRUTH = ("__init__.py", "truth.py", "degradations.py")
+"""The files of `experiments.embedded_clip` that say when an object stands out."""
 
 
 # --- what is trained and measured on
@@ -181,7 +181,7 @@ def code_files() -> list[Path]:
     rooms = (room for room in package.iterdir() if room.name not in {"evaluation", "notebook"})
     files = [package / "__init__.py", *(path for room in rooms for path in room.rglob("*.py"))]
     files += [package / "evaluation" / name for name in ("__init__.py", "ablation.py")]
-    files += [experiments / "embedded_clip" / name for name in GENERATOR]
+    files += [experiments / "embedded_clip" / name for name in TRUTH]
     return sorted(files + [experiments / "ablation" / name for name in OWN])
 
 

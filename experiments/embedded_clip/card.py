@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from experiments.embedded_clip.dataset import SIGNS
+from experiments.embedded_clip.truth import EFFECTS
 from ldf_utils.clip.loading import MINI_FOLDER
 from ldf_utils.clip.tokenizer import VOCABULARY
 from ldf_utils.data.files import write_text
@@ -90,7 +90,7 @@ def _real_lines(real: dict) -> list[str]:
                  for r in row["true_sentence_preferred"].values())]
         for name, row in real.items()
     ]  # fmt: skip
-    lines += _table(["set", *SIGNS], rows)
+    lines += _table(["set", *EFFECTS], rows)
     rows = [
         [name, method, found["pairs"], _percent(found)]
         for name, row in real.items()

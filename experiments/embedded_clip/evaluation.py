@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from experiments.embedded_clip.adversarial import optimize_negatives
-from experiments.embedded_clip.dataset import SIGNS, load_scenes, make_batch
+from experiments.embedded_clip.dataset import load_scenes, make_batch
 from experiments.embedded_clip.degradations import degrade
+from experiments.embedded_clip.truth import EFFECTS
 from ldf_utils.clip.attributes import ATTRIBUTES, INDEX, attribute_scores, prompts_for
 from ldf_utils.clip.model import PROMPTS, ClipSpace
 from ldf_utils.data.images import luminance, read_image
@@ -68,7 +69,7 @@ def evaluate_scenes(
     generator = torch.Generator().manual_seed(seed)
     images, truths = [], []
     for index in torch.arange(len(scenes["night"])).split(25):
-        made, truth, *_ = make_batch(scenes, index, generator, disguised=disguised)
+        made, truth, *_ = make_batch(scenes, index, generator, augmented=disguised)
         images.append(clip.encode_image(made.flatten(0, 1)))
         truths.append(truth.flatten(0, 1))
     images, truth = torch.cat(images), torch.cat(truths)
@@ -154,7 +155,7 @@ def _judge_copies(clip: ClipSpace, pair: Pair, generator: torch.Generator) -> di
     originals = torch.cat([_close_up(pair.infrared), _close_up(pair.luminance)])
     before = clip.encode_image(originals)
     found = {}
-    for kind, (name, sign) in SIGNS.items():
+    for kind, (name, sign) in EFFECTS.items():
         copies = degrade(originals, kind, generator)
         old = sign * attribute_scores(clip, before, name)
         new = sign * attribute_scores(clip, clip.encode_image(copies), name)
@@ -261,7 +262,7 @@ def evaluate_real(
                 "to_the_original": bootstrap(torch.stack([c[kind][0] for c in copies])),
                 "to_its_denial": bootstrap(torch.stack([c[kind][1] for c in copies])),
             }
-            for kind in SIGNS
+            for kind in EFFECTS
         }
         report[name]["nearer_to_target_than_average"] = {
             method: {"pairs": len(rows), **bootstrap(torch.tensor(rows))}

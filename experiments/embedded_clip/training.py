@@ -298,7 +298,7 @@ def _count_statistics(
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + 900_000 + batch)
             index = torch.randint(len(scenes["night"]), (config.groups,), generator=generator)
             lesson = make_batch(
-                scenes, index, generator, negatives=negatives, rough=config.rough_steps > 0
+                scenes, index, generator, negatives=negatives, textured=config.rough_steps > 0
             )
             yield _pixels(lesson.images)
 
@@ -398,7 +398,7 @@ def train(
         if 2 * step < config.steps:
             share = begin + (middle - begin) * 2 * step / config.steps
         lesson = make_batch(
-            scenes, index, generator, negatives=negatives, disguised=share, rough=step >= smooth
+            scenes, index, generator, negatives=negatives, augmented=share, textured=step >= smooth
         )
         images, truth = lesson.images, lesson.truth
         groups, views = images.shape[:2]

@@ -36,7 +36,7 @@ def test_real_sets_are_judged_in_every_way_the_card_shows(tmp_path):
         row = report[key]
         assert row["balanced_accuracy"] == row["mean"]
         assert 0 <= row["low"] <= row["mean"] <= row["high"] <= 1
-    assert set(report["true_sentence_preferred"]) == set(evaluation.SIGNS)
+    assert set(report["true_sentence_preferred"]) == set(evaluation.EFFECTS)
     assert list(report["nearer_to_target_than_average"]) == ["oracle"]
     losses = {name: row["mean"] for name, row in report["direction_loss"].items()}
     assert set(losses) == {"average", "maximum", "oracle"}

@@ -85,7 +85,7 @@ def test_pair_loss_against_the_definition():
     assert swapped > training.pair_loss(infrared, visible, texts, 3.0)
 
 
-def test_statistics_are_those_of_the_averaged_weights(lesson_scenes):
+def test_statistics_are_those_of_the_averaged_weights(training_scenes):
     """After counting, what a batch norm remembers is what its inputs are on lessons."""
     torch.manual_seed(0)
     visual = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5))
@@ -95,7 +95,7 @@ def test_statistics_are_those_of_the_averaged_weights(lesson_scenes):
     visual[0].register_forward_hook(lambda _m, _i, output: seen.append(output.detach()))
     visual[1].running_mean.fill_(7.0)  # of other weights
     config = MiniClipConfig(groups=4)
-    training._count_statistics(average, lesson_scenes, None, config, batches=3)
+    training._count_statistics(average, training_scenes, None, config, batches=3)
     assert len(seen) == 3
     expected = torch.stack([batch.mean((0, 2, 3)) for batch in seen]).mean(0)
     close = dict(rtol=1e-3, atol=1e-4)
@@ -104,8 +104,8 @@ def test_statistics_are_those_of_the_averaged_weights(lesson_scenes):
     torch.testing.assert_close(visual[1].running_var, expected, **close)
 
 
-def test_training_resumes_where_it_was(tmp_path, lesson_scenes, monkeypatch):
-    monkeypatch.setattr(training, "load_scenes", lambda *_, **__: lesson_scenes)
+def test_training_resumes_where_it_was(tmp_path, training_scenes, monkeypatch):
+    monkeypatch.setattr(training, "load_scenes", lambda *_, **__: training_scenes)
     tiny = dict(steps=3, more_steps=1, rough_steps=1, groups=2, captions=12, warm_up=1,
                 save_every=2, threads=1, scenes=44, attacks=(0.5,), attack_steps=2,
                 attack_scenes=4)  # fmt: skip
@@ -164,9 +164,9 @@ def test_shipped_model_knows_the_target_sentence(accuracies):
     assert accuracies["target_sentence"]["auc"] >= 0.9
 
 
-def test_shipped_model_orders_the_oracle_first(lesson):
+def test_shipped_model_orders_the_oracle_first(training_batch):
     clip = load_clip("mini")
-    images = lesson.images.flatten(0, 1)
+    images = training_batch.images.flatten(0, 1)
     cosine = (clip.encode_image(images) @ clip.encode_text(PROMPTS.fused)[0]).view(-1, 7)
     assert (cosine[:, 2] > cosine[:, 3]).float().mean() > 0.8  # above the average of the sources
     assert (cosine[:, 2] > cosine[:, 4]).float().mean() > 0.8  # above its own spoiled copy

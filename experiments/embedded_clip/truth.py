@@ -1,0 +1,244 @@
+"""Truth: which attributes hold for an image of a rendered scene.
+
+Some are known from the renderer (infrared or visible, what stands where, how thick the haze is),
+some from the degradation that was applied, and some are measured on the pixels (darkness, contrast,
+detail, how far warm objects stand out). Where none of these is conclusive, the attribute stays
+undecided, and no caption counts as true or false.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from experiments.embedded_clip.degradations import ARTIFACTS
+from ldf_utils.clip.attributes import ATTRIBUTES, INDEX
+from ldf_utils.data.scenes import LABELS, SETTINGS
+from ldf_utils.metrics.oracle import background_detail, masked_mean, warm_gap
+
+# Limits between true, undecided and false for what is measured on pixels.
+DARK, BRIGHT = 0.20, 0.30  # mean luminance
+PALE, STRONG = 0.09, 0.17  # standard deviation
+PLAIN, DETAILED = 0.009, 0.019  # mean gradient of the background, slightly blurred
+FAINT, SALIENT = 0.08, 0.20  # contrast of warm objects to their surroundings
+THIN, THICK = 0.06, 0.30  # mean share of the light that haze absorbs
+SMALL = 0.015  # share of the image that an object must cover to count as present
+UNSEEN = 0.015  # mean difference to its surroundings under which an object may be invisible
+
+EFFECTS = {
+    "blurry": ("sharp", -1),
+    "noisy": ("noisy", 1),
+    "dark": ("dark", 1),
+    "hazy": ("hazy", 1),
+    "pale": ("contrast", -1),
+    "overexposed": ("overexposed", 1),
+}
+"""Degradation to the attribute that it changes and the sign of the change."""
+
+OBJECTS = {"people": "person", "vehicles": "vehicle", "trees": "tree", "buildings": "building"}
+"""Attribute to the label of the renderer."""
+
+CLEAN, OPTIMIZED = "clean", "optimized"
+"""Kinds of views besides `DEGRADATIONS`: not degraded, and an adversarial image."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Hold V images of each of G scenes and what is known about them.
+
+    Attributes:
+        images: ``(G, V, 1, H, W)`` in [0, 1].
+        kinds: V lists of G words: `CLEAN`, `OPTIMIZED` or a degradation.
+        origin: ``(G, V)``: 0 for an image made of the visible source, 1 infrared, 2 oracle,
+            3 mixture, 4 another scene.
+        salient: ``(G, 1, H, W)``: where warm objects are.
+        veil: ``(G, 1, H, W)``: share of the light that haze absorbs.
+        labels: ``(G, 1, H, W)``: indices of `ldf_utils.data.scenes.LABELS`.
+        facts: name to ``(G,)`` with +1 or -1: night, and each setting.
+        blurred: ``(G, 2)`` bool: whether augmentation may have blurred the visible and the
+            infrared source.
+        noisy: ``(G, 2)`` bool: the same for noise.
+    """
+
+    images: torch.Tensor
+    kinds: Sequence[Sequence[str]]
+    origin: torch.Tensor
+    salient: torch.Tensor
+    veil: torch.Tensor
+    labels: torch.Tensor
+    facts: Mapping[str, torch.Tensor]
+    blurred: torch.Tensor
+    noisy: torch.Tensor
+
+    def fact(self, name: str) -> torch.Tensor:
+        """Return a fact of the scenes for each of their views, ``(G, V)``."""
+        return self.facts[name][:, None].expand_as(self.origin)
+
+    def is_kind(self, *names: str) -> torch.Tensor:
+        """Return where a view is of one of these kinds, ``(G, V)`` bool."""
+        return torch.tensor([[kind in names for kind in row] for row in self.kinds]).T
+
+    def of_source(self, flags: torch.Tensor) -> torch.Tensor:
+        """Spread flags of the two sources, ``(G, 2)``, to the views made of them, ``(G, V)``."""
+        padding = torch.zeros(len(flags), 3, dtype=torch.bool)
+        return torch.cat([flags, padding], 1).gather(1, self.origin)
+
+    @functools.cached_property
+    def clean(self) -> torch.Tensor:
+        return self.is_kind(CLEAN)
+
+    @functools.cached_property
+    def foreign(self) -> torch.Tensor:
+        """Adversarial images, which show another scene."""
+        return self.is_kind(OPTIMIZED)
+
+    @functools.cached_property
+    def camera_known(self) -> torch.Tensor:
+        """Views whose degradation does not hide which camera took them."""
+        return self.is_kind(CLEAN, "blurry", "noisy", "pale")
+
+    @functools.cached_property
+    def night(self) -> torch.Tensor:
+        """Views of the visible source at night."""
+        return (self.origin == 0) & (self.fact("night") > 0)
+
+    @functools.cached_property
+    def veiled(self) -> torch.Tensor:
+        """Mean of the veil of each scene, for each view."""
+        return self.veil.mean((-2, -1)).expand_as(self.origin)
+
+    @functools.cached_property
+    def murky(self) -> torch.Tensor:
+        """Views of the visible source through more than thin haze."""
+        return (self.veiled > THIN) & (self.origin == 0)
+
+
+def measure(images: torch.Tensor, salient: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Measure on the pixels what the truth needs, for several views of each scene.
+
+    Args:
+        images: ``(G, V, H, W)`` in [0, 1].
+        salient: ``(G, 1, H, W)`` in [0, 1]: where warm objects are.
+
+    Returns:
+        ``mean``, ``std``, ``white`` (share of saturated pixels), ``detail`` (mean gradient of the
+        background) and ``gap`` (how much brighter warm objects are than a ring around them), each
+        ``(G, V)``; ``area`` (share of warm pixels), ``(G, 1)``.
+    """
+    return dict(
+        mean=images.mean((-2, -1)),
+        std=images.flatten(2).std(-1),
+        white=(images > 0.97).float().mean((-2, -1)),
+        detail=background_detail(images, salient),
+        gap=warm_gap(images, salient),
+        area=(salient > 0.5).float().mean((-2, -1)),
+    )
+
+
+def label(views: Views) -> torch.Tensor:
+    """Decide every attribute for every view.
+
+    Args:
+        views: the images and what is known about them.
+
+    Returns:
+        ``(G, V, K)``, in the order of `ldf_utils.clip.attributes.ATTRIBUTES`: +1 true, -1 false,
+        0 undecided.
+    """
+    seen = measure(views.images[:, :, 0], views.salient)
+    truth = torch.zeros(*views.origin.shape, len(ATTRIBUTES))
+    signs = _camera_signs(views) | _quality_signs(views, seen) | _content_signs(views, seen)
+    for name, values in signs.items():
+        truth[..., INDEX[name]] = values
+    return truth
+
+
+def changes(views: Views) -> torch.Tensor:
+    """Return ``(G, V, K)``: the sign by which degrading changed an attribute, 0 elsewhere."""
+    change = torch.zeros(*views.origin.shape, len(ATTRIBUTES))
+    for kind, (name, sign) in EFFECTS.items():
+        change[..., INDEX[name]] += sign * views.is_kind(kind)
+    return change
+
+
+def _signs(true: torch.Tensor, false: torch.Tensor) -> torch.Tensor:
+    """+1 and -1 by two masks, 0 elsewhere."""
+    return true.float() - false.float()
+
+
+def _between(value: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """+1 above ``high``, -1 below ``low``, 0 (undecided) between."""
+    return _signs(value > high, value < low)
+
+
+def _camera_signs(views: Views) -> dict[str, torch.Tensor]:
+    """Infrared, visible or fused."""
+    source, known = views.origin, views.camera_known
+    fused = (source >= 2) & ~views.foreign & ~views.is_kind("dark", "pale")
+    return {
+        "infrared": _signs((source == 1) & known, (source == 0) & known),
+        "visible": _signs((source == 0) & known, (source == 1) & known),
+        "fused": _signs(fused, source < 2),
+    }
+
+
+def _quality_signs(views: Views, seen: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """How good an image is, whatever it shows."""
+    source, clean, foreign, murky = views.origin, views.clean, views.foreign, views.murky
+    blurred, noisy = views.of_source(views.blurred), views.of_source(views.noisy)
+    mixture = source == 3
+    mixture_blurred = mixture & views.blurred.any(1, keepdim=True)
+    crisp = clean & ~blurred & ~mixture_blurred & ~murky & (source != 1)
+    crisp = crisp | (views.is_kind("noisy") & ~blurred)
+    night_mixture = mixture & (views.noisy.any(1, keepdim=True) | (views.fact("night") > 0))
+    noise_unknown = noisy | views.night | views.is_kind(*ARTIFACTS) | foreign | night_mixture
+    hazy = views.is_kind("hazy")
+    thick = hazy | ((source == 0) & (views.veiled > THICK) & views.camera_known)
+    thin = ~(hazy | views.is_kind("pale")) & ((source != 0) & ~mixture | (views.veiled < THIN))
+    damaged = views.is_kind(*ARTIFACTS, OPTIMIZED)
+    detail_unknown = views.is_kind("noisy") | damaged | noisy
+    good_source = (source == 0) & ~views.night & ~murky & ~blurred & ~noisy
+    bright = seen["mean"] > DARK
+    good = clean & ((source == 2) | good_source) & (seen["std"] > PALE) & bright
+    bad = ~clean | murky | (views.night & (seen["mean"] < DARK))
+    return {
+        "sharp": _signs(crisp, views.is_kind("blurry")),
+        "noisy": _signs(views.is_kind("noisy"), ~views.is_kind("noisy") & ~noise_unknown),
+        "dark": -_between(seen["mean"], DARK, BRIGHT),
+        "hazy": _signs(thick, thin & ~foreign),
+        "contrast": _between(seen["std"], PALE, STRONG),
+        "overexposed": _between(seen["white"], 0.03, 0.2),
+        "artifacts": _signs(damaged, ~damaged & ~blurred),
+        "detailed": torch.where(detail_unknown, 0.0, _between(seen["detail"], PLAIN, DETAILED)),
+        "clear": _signs(good, bad),
+    }
+
+
+def _content_signs(views: Views, seen: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What an image shows."""
+    foreign = views.foreign
+    # Whether nothing warm stands out, or nothing warm is there, cannot be told apart.
+    warm = (seen["area"] > 0.006) & ~foreign
+    signs = {"salient": torch.where(warm, _between(seen["gap"], FAINT, SALIENT), 0.0)}
+    hiding = ("hazy", "dark", "blurry", "letters", "checkerboard", OPTIMIZED)
+    hidden = views.is_kind(*hiding) | views.murky
+    for name, object_label in OBJECTS.items():
+        area, contrast = _presence(views.images[:, :, 0], views.labels, object_label)
+        present = (area > SMALL) & (contrast > UNSEEN) & ~hidden
+        signs[name] = _signs(present, (area == 0).expand_as(foreign) & ~foreign)
+    by_eye = (views.origin == 0) & ~views.is_kind("dark", "overexposed")
+    signs["night"] = torch.where(by_eye, views.fact("night"), 0.0)
+    return signs | {name: torch.where(foreign, 0.0, views.fact(name)) for name in SETTINGS}
+
+
+def _presence(
+    images: torch.Tensor, labels: torch.Tensor, name: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Share of the image that an object covers, ``(G, 1)``, and its contrast, ``(G, V)``."""
+    mask = (labels - LABELS.index(name)).abs().lt(0.5).float()
+    inside = masked_mean(images, mask)
+    spread = masked_mean((images - inside[..., None, None]).abs(), mask)
+    return mask.mean((-2, -1)), warm_gap(images, mask).abs() + 0.5 * spread
