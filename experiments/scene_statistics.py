@@ -127,7 +127,9 @@ def _draw(real: dict, generated: dict, title: str, alt: str, path: Path) -> None
     )
 
 
-def _sheet(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], path: Path, columns: int = 6):
+def _sheet(
+    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], path: Path, columns: int = 6
+) -> Path:
     """Infrared above visible, ``columns`` pairs a row."""
     blocks = [torch.cat([small(i[None])[0], small(v[None])[0]], 1) for i, v in pairs]
     blocks = [F.pad(block, (0, 4, 0, 6), value=1.0) for block in blocks]
