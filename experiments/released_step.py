@@ -1,9 +1,9 @@
 """The training step of the released code, written plainly from its equations.
 
-Two uses. It is the *witness* for our step: given the same weights, inputs and draws, both must give
-the same loss and the same gradient. And it is what the benchmark (`experiments.training_speed`)
-compares with:
-it does what the released step does, the costly things included:
+Two uses. It is the *reference* for our step: given the same weights, inputs and draws, both must
+give the same loss and the same gradient. And it is what the benchmark
+(`experiments.training_speed`) compares with: it does what the released step does, the costly things
+included:
 
 - patches are cut one draw after the other, by three transforms each, with three equal channels;
 - CLIP is not frozen, so every backward pass computes gradients for weights that never change, and
@@ -27,6 +27,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.profiler import record_function
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
@@ -36,7 +37,7 @@ from ldf_utils.losses.patches import ReleasedDraws
 
 
 class PlainVGG(nn.Module):
-    """VGG19 as the released code uses it: all layers of ``features``, three equal channels.
+    """Run VGG19 as the released code does: all layers of ``features``, three equal channels.
 
     Args:
         features: the convolutional part of torchvision's VGG19.
@@ -48,7 +49,7 @@ class PlainVGG(nn.Module):
         self.features, self.layers = features.requires_grad_(False), layers
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Features of ``(B, 1, H, W)`` images, one tensor a layer."""
+        """Return the features of ``(B, 1, H, W)`` images, one tensor a layer."""
         found, x = [], images.repeat(1, 3, 1, 1)
         for index, layer in enumerate(self.features):
             x = layer(x)
@@ -58,7 +59,7 @@ class PlainVGG(nn.Module):
 
 
 def plain_patches(images: torch.Tensor, draws: ReleasedDraws, size: int) -> torch.Tensor:
-    """Patches by torchvision, one draw after the other.
+    """Cut patches by torchvision, one draw after the other.
 
     Args:
         images: ``(B, C, H, W)``.
@@ -86,7 +87,7 @@ def plain_patches(images: torch.Tensor, draws: ReleasedDraws, size: int) -> torc
 
 
 def plain_entropy(patches: torch.Tensor) -> torch.Tensor:
-    """Entropy in bits of each patch ``(N, C, h, w)`` with values in [0, 1], one after the other."""
+    """Return the entropy in bits of each patch ``(N, C, h, w)`` in [0, 1], one after the other."""
     bits = []
     for patch in patches:
         share = torch.histc(patch.detach().flatten(), bins=256, min=0, max=1) / patch.numel()
@@ -96,20 +97,17 @@ def plain_entropy(patches: torch.Tensor) -> torch.Tensor:
 
 
 class ReleasedStep:
-    """Network, critics and optimizer, and the step that the released code takes with them.
+    """Take the step of the released code with a network, CLIP, VGG19 and an optimizer.
 
     Args:
         network: what is trained, ``(infrared, visible)`` to the fused luminance.
-        clip: the critic; its image tower gets gradients as in the release.
+        clip: its image tower gets gradients as in the release.
         features: ``(B, 1, H, W)`` to a list of tensors, such as `PlainVGG`; None leaves the
             perceptual term out.
         prompts: the three sentences.
         weights: of the terms.
         threshold: bits that both source patches have to exceed.
         learning_rate: of Adam.
-
-    Attributes:
-        mark: called with the name of each part of the work when it is done; for measuring.
     """
 
     def __init__(
@@ -125,7 +123,6 @@ class ReleasedStep:
         self.network, self.clip, self.features = network, clip, features
         self.weights, self.threshold = weights or LossWeights(), threshold
         self.optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-        self.mark: Callable[[str], None] = lambda part: None
         self.sentences = clip.encode_text([prompts.infrared, prompts.visible, prompts.fused])
 
     def _embed(self, images: torch.Tensor) -> torch.Tensor:
@@ -144,16 +141,18 @@ class ReleasedStep:
         text_infrared, text_visible, text_fused = (
             x.repeat(rows, 1) for x in self.sentences.unsqueeze(1)
         )
-        losses = 0.0
+        losses = fused.new_zeros(rows)
         for source, text in ((infrared, text_infrared), (visible, text_visible)):
             moved = unit_fused - source / source.norm(dim=-1, keepdim=True)
             said = text_fused - text
             losses = losses + 0.5 * (1 - F.cosine_similarity(moved, said, dim=1))
         return losses
 
-    def _perceptual(
+    def perceptual(
         self, fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
     ) -> torch.Tensor:
+        """Return the perceptual term, a scalar."""
+        assert self.features is not None
         total = fused.new_zeros(())
         for f, i, v in zip(*map(self.features, (fused, infrared, visible)), strict=True):
             total = total + ((f - torch.maximum(i, v)) ** 2).mean()
@@ -166,7 +165,7 @@ class ReleasedStep:
         visible: torch.Tensor,
         draws: ReleasedDraws,
     ) -> dict[str, torch.Tensor]:
-        """All terms and their weighted sum ``total``.
+        """Return all terms and their weighted sum ``total``.
 
         Args:
             fused: ``(B, 1, H, W)`` in [0, 1], with a graph.
@@ -176,16 +175,16 @@ class ReleasedStep:
         """
         self.clip.model.requires_grad_(True)
         three = [x.repeat(1, 3, 1, 1) for x in (infrared, visible, fused)]
-        both = plain_patches(torch.cat(three), draws, self.clip.image_size)
-        rows = both.view(len(draws), 3, len(fused), *both.shape[1:])
-        patches = [rows[:, k].flatten(0, 1) for k in range(3)]
-        enough = [plain_entropy(x) > self.threshold for x in patches[:2]]
-        select = (enough[0] & enough[1]).to(fused)
-        self.mark("patches")
-        to_infrared, to_visible = (self._embed(x) for x in three[:2])
-        self.mark("CLIP, sources")
-        to_fused, to_patches = self._embed(three[2]), self._embed(patches[2])
-        self.mark("CLIP, forward")
+        with record_function("patches"):
+            both = plain_patches(torch.cat(three), draws, self.clip.image_size)
+            rows = both.view(len(draws), 3, len(fused), *both.shape[1:])
+            patches = [rows[:, k].flatten(0, 1) for k in range(3)]
+            enough = [plain_entropy(x) > self.threshold for x in patches[:2]]
+            select = (enough[0] & enough[1]).to(fused)
+        with record_function("CLIP, sources"):
+            to_infrared, to_visible = (self._embed(x) for x in three[:2])
+        with record_function("CLIP, forward"):
+            to_fused, to_patches = self._embed(three[2]), self._embed(patches[2])
         terms = {
             "direction": self._direction(to_fused, to_infrared, to_visible).mean(),
             "patch": (self._direction(to_patches, to_infrared, to_visible) * select).mean(),
@@ -196,8 +195,7 @@ class ReleasedStep:
             + 0.5 * (1 - F.cosine_similarity(unit[0], unit[2], dim=-1))
         ).mean()
         if self.features is not None:
-            terms["perceptual"] = self._perceptual(fused, infrared, visible)
-            self.mark("VGG19, forward")
+            terms["perceptual"] = self.perceptual(fused, infrared, visible)
         terms["total"] = sum(getattr(self.weights, name) * term for name, term in terms.items())
         terms["kept"] = select.mean()
         return terms
@@ -208,7 +206,7 @@ class ReleasedStep:
         clean: tuple[torch.Tensor, torch.Tensor],
         draws: ReleasedDraws,
     ) -> dict[str, torch.Tensor]:
-        """One step of the training.
+        """Take one step of the training.
 
         Args:
             noisy: infrared and visible as the network sees them.
@@ -226,7 +224,7 @@ class ReleasedStep:
 
 
 def released_rates(steps: int, rising: int, highest: float = 5e-4) -> list[float]:
-    """The learning rates of the released schedulers, by running them.
+    """Return the learning rates of the released schedulers, by running them.
 
     A warm-up that sets the rate and a decay that halves it are both stepped after each step of the
     first epoch, and after that never again. The decay counts steps, but its milestones (50, 60, ...

@@ -1,6 +1,7 @@
 """Our step against the released one, written plainly: same draws, same loss, same gradient."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ import torch
 from test_frozen import small_clip, small_vgg
 from torch.nn import functional as F
 
-from experiments import training_speed
 from experiments.released_step import (
     PlainVGG,
     ReleasedStep,
@@ -16,14 +16,19 @@ from experiments.released_step import (
     plain_patches,
     released_rates,
 )
+from experiments.training_speed import steps
+from experiments.training_speed.__main__ import main, report
+from experiments.training_speed.measure import compare
 from ldf_utils.clip.frozen import FrozenClip
-from ldf_utils.data.pairs import Pair
+from ldf_utils.losses.entropy_filter import keep_mask
 from ldf_utils.losses.fusion_loss import FusionLoss
 from ldf_utils.losses.patches import PatchSampler, crop_and_turn, cut_patches
 from ldf_utils.losses.perceptual import PerceptualLoss, VGG19Features
 from ldf_utils.networks.ldfusion import PaperNetwork
 from ldf_utils.training.config import TrainConfig
+from ldf_utils.training.crops import Crops
 from ldf_utils.training.schedule import learning_rate
+from ldf_utils.training.step import prepare
 
 SIZE = 64
 
@@ -87,10 +92,10 @@ def test_one_step_has_the_loss_and_the_gradient_of_the_released_one(frozen):
     draws = sampler.draw(2, torch.Generator().manual_seed(1), (SIZE, SIZE))
 
     theirs = copy.deepcopy(network)
-    witness = ReleasedStep(theirs, copy.deepcopy(clip), PlainVGG(features))
-    expected = witness.losses(theirs(*noisy), infrared, visible, draws)
+    reference = ReleasedStep(theirs, copy.deepcopy(clip), PlainVGG(features))
+    expected = reference.losses(theirs(*noisy), infrared, visible, draws)
     expected["total"].backward()
-    assert any(p.grad is not None for p in witness.clip.model.visual.parameters())
+    assert any(p.grad is not None for p in reference.clip.model.visual.parameters())
 
     perceptual = PerceptualLoss(VGG19Features(features), frozen=frozen)
     encoder = FrozenClip(clip) if frozen else clip
@@ -118,14 +123,14 @@ def test_one_step_has_the_loss_and_the_gradient_of_the_released_one(frozen):
     assert flat[1].norm() > 1e-2
 
 
-def test_a_step_of_the_witness_moves_the_network_and_leaves_gradients_in_clip():
+def test_a_step_of_the_reference_moves_the_network_and_leaves_gradients_in_clip():
     infrared, visible = images()
     torch.manual_seed(0)
     network = PaperNetwork()
     before = copy.deepcopy(network.state_dict())
-    witness = ReleasedStep(network, small_clip(), None)
+    reference = ReleasedStep(network, small_clip(), None)
     draws = PatchSampler(2, size=SIZE, rule="released").draw(2, image_size=(SIZE, SIZE))
-    terms = witness.step((infrared, visible), (infrared, visible), draws)
+    terms = reference.step((infrared, visible), (infrared, visible), draws)
     assert terms.keys() == {"direction", "patch", "angle", "total", "kept"}
     moved = [not torch.equal(v, before[k]) for k, v in network.state_dict().items()]
     assert sum(moved) > len(moved) / 2
@@ -136,14 +141,14 @@ def test_the_reference_agrees_with_the_authors_functions(authors_dir):
         given = {name: torch.from_numpy(np.asarray(data[name])) for name in data.files}
     bits = plain_entropy(given["entropy_images"])
     torch.testing.assert_close(bits, given["entropy_bits"].float(), atol=1e-4, rtol=0)
-    witness = ReleasedStep(PaperNetwork(), small_clip(), None)
+    reference = ReleasedStep(PaperNetwork(), small_clip(), None)
     words = [given[f"text_{name}"][:1] for name in ("infrared", "visible", "target")]
-    witness.sentences = F.normalize(torch.cat(words), dim=-1)
+    reference.sentences = F.normalize(torch.cat(words), dim=-1)
     sources = given["image_infrared"], given["image_visible"]
-    rows = witness._direction(given["image_fused_patches"], *sources)
+    rows = reference._direction(given["image_fused_patches"], *sources)
     name = "loss_direction_patches_filtered_mean_over_all"
     for found, expected in (
-        (witness._direction(given["image_fused"], *sources).mean(), "loss_direction_global"),
+        (reference._direction(given["image_fused"], *sources).mean(), "loss_direction_global"),
         (rows.mean(), "loss_direction_patches_unfiltered"),
         ((rows * given["patch_kept"]).mean(), name),
     ):
@@ -151,10 +156,10 @@ def test_the_reference_agrees_with_the_authors_functions(authors_dir):
 
 
 def test_released_rates_are_what_its_schedulers_do():
-    for steps, rising in ((300, 120), (80, 50), (40, 3)):
-        config = TrainConfig(steps=steps, schedule="released", warmup=rising / steps)
-        ours = [learning_rate(step, config) for step in range(steps)]
-        assert ours == pytest.approx(released_rates(steps, rising), rel=1e-12)
+    for count, rising in ((300, 120), (80, 50), (40, 3)):
+        config = TrainConfig(steps=count, schedule="released", warmup=rising / count)
+        ours = [learning_rate(step, config) for step in range(count)]
+        assert ours == pytest.approx(released_rates(count, rising), rel=1e-12)
     assert min(ours[3:]) == max(ours[3:]) > config.learning_rate, "it never decays"
 
 
@@ -172,43 +177,55 @@ def test_what_the_released_settings_ask_for_does_decay():
 
 @pytest.fixture
 def small_towers(monkeypatch):
-    monkeypatch.setattr(training_speed, "random_clip", lambda seed=0: small_clip(seed=seed))
-    monkeypatch.setattr(training_speed, "random_vgg", lambda seed=0: small_vgg(seed))
+    monkeypatch.setattr(steps, "random_clip", lambda seed=0: small_clip(seed=seed))
+    monkeypatch.setattr(steps, "random_vgg", lambda seed=0: small_vgg(seed))
 
 
-def pairs():
-    return [Pair(str(k), i, v) for k, (i, v) in enumerate(zip(*images(), strict=True))]
-
-
-def test_the_benchmark_compares_equal_losses(small_towers):
-    result = training_speed.compare(
-        pairs(), images=2, patches=3, crop=SIZE, repeats=1, device="cpu"
-    )
+def test_the_benchmark_compares_equal_losses_of_one_half_of_the_patches(small_towers):
+    result = compare(images=2, patches=6, crop=SIZE, repeats=1, device="cpu", bfloat16=True)
     released, ours, fast = (result.losses[name]["total"] for name in result.seconds)
     assert ours == pytest.approx(released, rel=1e-4)
     assert fast == pytest.approx(released, rel=0.05)
     assert result.gradient_error["ours, float32"] < 1e-3
-    assert 0 < result.losses["ours, float32"]["kept"] < 1
+    assert [losses["kept"] for losses in result.losses.values()] == [0.5, 0.5, 0.5]
+    assert result.setting["kept"] == 0.5 and 0 < result.setting["entropy_threshold"] < 8
     assert result.ratio["as released"] == 1.0 and min(result.seconds.values()) > 0
     for name in result.seconds:
         parts = result.phases[name]
         assert {"patches", "CLIP, sources", "CLIP, forward", "CLIP, backward"} <= set(parts)
         assert {"VGG19, forward", "VGG19, backward", "network, forward"} <= set(parts)
-        assert result.bound(name) > 0
+        assert min(part.seconds for part in parts.values()) > 0 and result.bound(name) > 0
+        assert parts["CLIP, forward"].flops > parts["CLIP, sources"].flops > 0
+        assert parts["cosines"].flops <= 1e-3 * result.flops(name)
     work = {name: result.flops(name) for name in result.seconds}
     assert work["ours, float32"] < work["as released"]
-    text = training_speed.report(result)
-    assert "times faster" in text and "bound by arithmetic" in text and "VGG19, backward" in text
+    text = report(result)
+    assert "50% of them kept" in text and "times faster" in text and "VGG19, backward" in text
+    assert "bound by arithmetic" in text and "is left out" not in text
 
 
-def test_the_benchmark_is_an_option_of_the_training(small_towers, monkeypatch, tmp_path, capsys):
-    from ldf_utils.training.__main__ import main
+@pytest.mark.parametrize("seed", range(3))
+def test_the_threshold_of_the_benchmark_halves_the_patches(seed):
+    config = TrainConfig(batch=3, crop=SIZE, augment="released", flip=False)
+    (batch,) = prepare(Crops(steps.example_pairs(3, 80, seed), config), 0)
+    sampler = PatchSampler(8, size=SIZE, rule="released")
+    threshold = steps.halving_threshold(batch, sampler)
+    both = cut_patches(
+        torch.cat([batch.infrared, batch.visible], dim=1), steps.draws_of(batch, sampler), SIZE
+    )
+    assert keep_mask(both[:, :1], both[:, 1:], threshold).sum() == 12
 
-    monkeypatch.setattr(training_speed, "open_sets", lambda data: {"some": pairs()})
-    command = ["--benchmark", "--images", "1", "--patches", "2", "--crop", str(SIZE)]
-    command += ["--repeats", "1", "--device", "cpu", "--json", str(tmp_path / "speed.json")]
+
+def test_the_benchmark_is_a_command_that_writes_json(small_towers, tmp_path, capsys):
+    path = tmp_path / "speed.json"
+    command = ["--images", "1", "--patches", "2", "--crop", str(SIZE), "--repeats", "1"]
+    command += ["--device", "cpu", "--json", str(path)]
     assert main(command) == 0
     assert "figures of a GPU are missing" in capsys.readouterr().out
-    assert (tmp_path / "speed.json").is_file()
-    with pytest.raises(SystemExit):
-        main(["--benchmark", "--help"])
+    assert json.loads(path.read_text())["setting"]["kept"] == 0.5
+    for wrong in (["--help"], ["--repeats", "0"], ["--images", "0"]):
+        with pytest.raises(SystemExit):
+            main(wrong)
+    assert "must be >= 1, got 0" in capsys.readouterr().err
+    assert main([*command[:-1], str(tmp_path)]) == 2
+    assert "expected a file, found a folder" in capsys.readouterr().err
