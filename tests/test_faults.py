@@ -290,6 +290,141 @@ def test_a_folder_that_is_stopped_ends_with_one_line(tmp_path):
     assert not [path for path in (folder / "out").iterdir() if path.name.startswith(".")]
 
 
+# --- bad input of 28 kinds
+
+
+def _bad(folder, kind):
+    """Make one thing wrong in a set of two pairs, and return further arguments."""
+    ir, vi, more = folder / "ir", folder / "vi", []
+    picture = Image.open(ir / "b.png").copy()
+
+    def only(path, text=None, suffix=None):
+        for old in path.iterdir():
+            old.unlink()
+        if text is not None:
+            (path / f"a{suffix}").write_text(text)
+
+    match kind:
+        case "no folder":
+            more = ["--infrared", str(folder / "gone")]
+        case "a picture in place of a folder":
+            more = ["--infrared", str(ir / "a.png")]
+        case "empty folder":
+            only(ir)
+        case "other files":
+            only(ir, "text", ".heic")
+        case "no partners":
+            only(ir)
+            picture.save(ir / "z.png")
+        case "output is a file":
+            (folder / "out").touch()
+        case "output below a file":
+            (folder / "out").touch()
+            more = ["--output", str(folder / "out" / "deep")]
+        case "output among the sources":
+            more = ["--output", str(ir)]
+        case "tile":
+            more = ["--tile", "100"]
+        case "range":
+            more = ["--infrared-range", "high"]
+        case "device":
+            more = ["--device", "toaster"]
+        case "no weights":
+            more = ["--weights", str(folder / "net.pt")]
+        case "a folder as weights":
+            more = ["--weights", str(ir)]
+        case "a picture as weights":
+            more = ["--weights", str(ir / "a.png")]
+        case "web page":
+            (ir / "b.png").write_text("<!doctype html>")
+        case "pointer":
+            (ir / "b.png").write_text("version https://git-lfs.github.com/spec/v1")
+        case "empty file":
+            (vi / "b.png").write_bytes(b"")
+        case "cut off":
+            (vi / "b.png").write_bytes((vi / "b.png").read_bytes()[:-300])
+        case "head only":
+            (vi / "b.png").write_bytes((vi / "b.png").read_bytes()[:30])
+        case "two sizes":
+            picture.crop((0, 0, 50, 60)).save(ir / "b.png")
+        case "tiny":
+            for side in (ir, vi):
+                picture.crop((0, 0, 5, 60)).save(side / "b.png")
+        case "two of a stem":
+            picture.save(ir / "b.bmp")
+        case "no partner":
+            (vi / "b.png").unlink()
+        case "upper and lower case":
+            (vi / "b.png").rename(vi / "B.png")
+        case "folder as picture":
+            (vi / "b.png").unlink()
+            (vi / "b.png").mkdir()
+        case "link to nothing":
+            (vi / "b.png").unlink()
+            (vi / "b.png").symlink_to(folder / "gone.png")
+        case "not finite":
+            (ir / "b.png").unlink()
+            Image.fromarray(np.full((HEIGHT, WIDTH), np.nan, np.float32)).save(ir / "b.tif")
+        case "no known scale":
+            (vi / "b.png").unlink()
+            Image.fromarray(np.full((HEIGHT, WIDTH), -9, np.int32)).save(vi / "b.tif")
+        case "16 bits of color":
+            more = ["--bits", "16"]
+    return more
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "says"),
+    [
+        ("no folder", 2, "gone: there is no such folder or picture"),
+        ("a picture in place of a folder", 2, "expected two folders or two pictures"),
+        ("empty folder", 2, "ir: no picture in it"),
+        ("other files", 2, "found only files ending in .heic"),
+        ("no partners", 1, "ir/z.png: no partner z.* in"),
+        ("output is a file", 2, "out: expected a folder, found a file"),
+        ("output below a file", 2, "out: expected a folder, found a file"),
+        ("output among the sources", 2, "would mix with their sources"),
+        ("tile", 2, "must be a multiple of 64, got 100"),
+        ("range", 2, "the range must be auto, full, or LOW:HIGH"),
+        ("device", 2, "toaster"),
+        ("no weights", 2, "net.pt: there is no such weights file"),
+        ("a folder as weights", 2, "ir"),
+        ("a picture as weights", 2, "a.png"),
+        ("web page", 1, "ir/b.png: found a web page (15 bytes); expected a picture"),
+        ("pointer", 1, "ir/b.png: found a Git LFS pointer"),
+        ("empty file", 1, "vi/b.png: the file is empty"),
+        ("cut off", 1, "vi/b.png: the picture is damaged or cut off"),
+        ("head only", 1, "vi/b.png: "),
+        ("two sizes", 1, "ir/b.png is 50 x 60 pixels and"),
+        ("tiny", 1, "the pair is 5 x 60 pixels; fusing needs at least 32 x 32"),
+        ("two of a stem", 1, "share the stem 'b'"),
+        ("no partner", 1, "ir/b.png: no partner b.* in"),
+        ("upper and lower case", 1, "B.png differs in upper and lower case"),
+        ("folder as picture", 1, "ir/b.png: no partner b.* in"),
+        ("link to nothing", 1, "vi/b.png: there is no such file"),
+        ("not finite", 1, "b.tif: 12288 of 12288 pixels are not finite"),
+        ("no known scale", 1, "b.tif: numbers from -9 to -9 have no known full scale"),
+        ("16 bits of color", 1, "use bits=8"),
+    ],
+)
+def test_bad_input_ends_with_a_sentence_and_good_pairs_are_finished(
+    tmp_path, capsys, kind, code, says
+):
+    if os.name == "nt" and kind in ("link to nothing", "upper and lower case"):
+        pytest.skip("names and links as on Unix")
+    folder = _fill(tmp_path)
+    for side in ("ir", "vi"):
+        (folder / side / "b.png").write_bytes((folder / side / "a.png").read_bytes())
+    assert main(_command(folder, *_bad(folder, kind))) == code
+    error = capsys.readouterr().err
+    assert says in error.replace(os.sep, "/") and "Traceback" not in error and "Errno" not in error
+    if code == 2:
+        assert error.startswith("error: ") and error.count("\n") == 1
+        assert not (folder / "out").is_dir()
+    elif kind not in ("no partners", "16 bits of color"):
+        assert [path.name for path in (folder / "out").iterdir()] == ["a.png"]
+
+
 # --- 17: suspicions
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from ldf_utils.data.files import web_page_or_pointer
 from ldf_utils.data.names import IMAGE_SUFFIXES, ImageError
 
 _log = logging.getLogger(__name__)
@@ -164,8 +165,11 @@ def _unknown(path: Path) -> str:
             f'{path}: a TIFF of a kind that is not read (see the table "What is read" in the '
             "README); convert it to a 16-bit gray PNG or TIFF without compression"
         )
+    with open(path, "rb") as file:
+        other = web_page_or_pointer(file.read(256))
+    found = "this is not a picture that Pillow can read" if other is None else f"found {other}"
     return (
-        f"{path}: this is not a picture that Pillow can read ({size} bytes); expected one of "
+        f"{path}: {found} ({size} bytes); expected a picture, one of "
         f"{', '.join(IMAGE_SUFFIXES)}. Fetch the file again or remove it"
     )
 
