@@ -227,8 +227,8 @@ def sense(
     pattern = own.standard_normal(shape) * camera.fixed * 0.6
     pattern = pattern + power_noise((shape[0], shape[1]), 1.0, own) * camera.fixed
     stripes = (
-        own.standard_normal(shape[1])[None] * camera.columns
-        + own.standard_normal(shape[0])[:, None] * camera.columns * 0.3
+        own.standard_normal((1, shape[1])) * camera.columns
+        + own.standard_normal((shape[0], 1)) * camera.columns * 0.3
     )
     temporal = ndimage.gaussian_filter(rng.standard_normal(shape), 0.45) * 1.5 * camera.noise
     x = (x + pattern + stripes + temporal).astype(np.float32)

@@ -13,6 +13,8 @@ Vertices = npt.NDArray[np.float32]
 Faces = npt.NDArray[np.int32]
 Mesh = tuple[Vertices, Faces]
 Color = tuple[float, float, float]
+Numbers = Sequence[float] | npt.NDArray[np.floating]
+Line = Sequence[Numbers] | npt.NDArray[np.floating]
 
 _CORNERS = np.array(
     [[x, y, z] for z in (-0.5, 0.5) for y in (-0.5, 0.5) for x in (-0.5, 0.5)], np.float32
@@ -52,13 +54,13 @@ def quads(corners: npt.ArrayLike) -> Mesh:
     return c.reshape(-1, 3), faces
 
 
-def box(size: Sequence[float], center: Sequence[float], heading: float = 0.0) -> Mesh:
+def box(size: Numbers, center: Numbers, heading: float = 0.0) -> Mesh:
     """Make a box with sharp edges; ``size`` and ``center`` in meters."""
     corners = turn(_CORNERS * np.asarray(size, np.float32), heading) + np.asarray(center)
     return quads(corners[_SIDES])
 
 
-def tube(points: npt.ArrayLike, radii: npt.ArrayLike, sides: int = 8, caps: bool = True) -> Mesh:
+def tube(points: Line, radii: float | Numbers, sides: int = 8, caps: bool = True) -> Mesh:
     """Sweep a circle along a line of points ``(N, 3)`` with one radius each."""
     p = np.asarray(points, np.float64)
     r = np.broadcast_to(np.asarray(radii, np.float64), len(p))
@@ -84,7 +86,7 @@ def tube(points: npt.ArrayLike, radii: npt.ArrayLike, sides: int = 8, caps: bool
     return v.astype(np.float32), np.concatenate(faces).astype(np.int32)
 
 
-def sphere(center: Sequence[float], radius: float | Sequence[float], rings: int = 8) -> Mesh:
+def sphere(center: Numbers, radius: float | Numbers, rings: int = 8) -> Mesh:
     """Make a sphere or, with three radii, an ellipsoid."""
     t = np.linspace(np.pi, 0, rings + 1)
     p = np.stack([np.zeros_like(t), np.zeros_like(t), np.cos(t)], -1)

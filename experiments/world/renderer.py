@@ -204,7 +204,9 @@ class Renderer:
             import drjit
 
             pointers = [self.mi.ShapePtr(shapes[name]) for name in names]
-            numbers = [int(drjit.reinterpret_array(self.mi.UInt32, p)[0]) for p in pointers]
+            numbers = [
+                int(np.array(drjit.reinterpret_array(self.mi.UInt32, p))[0]) for p in pointers
+            ]
         table = np.zeros(max([*numbers, int(index.max())]) + 1, np.int64)
         table[numbers] = np.arange(len(numbers))
         return table[index]

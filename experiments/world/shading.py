@@ -139,9 +139,8 @@ def emission(scene: Scene, light: Light, seen: Seen) -> Array:
         ],
         np.float32,
     ).reshape(-1, 3)
-    return np.where((seen.part >= 0)[..., None], glow[seen.part], 0) * (
-        0.02 if not light.lamps_on else 1.0
-    )
+    share = np.float32(1.0 if light.lamps_on else 0.02)
+    return np.where((seen.part >= 0)[..., None], glow[seen.part] * share, np.float32(0))
 
 
 def look(scene: Scene, renderer: Renderer, width: int, height: int, factor: int = 2) -> Look:
@@ -150,7 +149,7 @@ def look(scene: Scene, renderer: Renderer, width: int, height: int, factor: int 
     seen = renderer.geometry(scene.camera, w, h)
     directions = scene.camera.directions(w, h)
     albedo, relief = texture(scene, seen, directions)
-    base = renderer.face_color[seen.face] + 0.004
+    base = renderer.face_color[seen.face] + np.float32(0.004)
     return Look(seen, directions, base, albedo, relief, factor)
 
 

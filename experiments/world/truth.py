@@ -106,11 +106,11 @@ def oracle(
     """
     h = good.shape[0]
     y = good.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) / 255
-    t = automatic_gain(celsius, camera)
+    t = np.asarray(automatic_gain(celsius, camera), np.float32)
     wide, near = h / 9, h / 120
     middle = float(np.median(celsius[solid])) if solid.any() else 0.0
     first = np.maximum(celsius - _around(celsius, solid.astype(np.float32), wide), 0)
-    cool = solid / (1 + (first / 2) ** 2)
+    cool = (solid / (1 + (first / 2) ** 2)).astype(np.float32)
     excess = celsius - np.maximum(_around(celsius, cool, wide), middle)
     warm = np.clip((ndimage.gaussian_filter(excess, 0.5) - 2) / 3, 0, 1)
     rest = (1 - warm) * solid
@@ -123,7 +123,9 @@ def oracle(
     return (np.clip(out, 0, 255) + 0.5).astype(np.uint8)
 
 
-def _around(values: Array, weight: Array, size: float) -> Array:
+def _around(
+    values: npt.NDArray[np.floating], weight: npt.NDArray[np.floating], size: float
+) -> Array:
     """Average over the neighborhood, counting only what ``weight`` says."""
     total = ndimage.gaussian_filter(weight, size) + 1e-4
     mean = float((values * weight).sum() / max(float(weight.sum()), 1e-4))

@@ -116,10 +116,10 @@ def draw(seed: int, index: int, wish: Wish | None = None, attempt: int = 0) -> S
     rng = np.random.default_rng([seed, index, attempt])
     names, weights = list(WEIGHTS), np.array(list(WEIGHTS.values()))
     layout = wish.layout or str(rng.choice(names, p=weights / weights.sum()))
-    kinds, odds = zip(*KINDS, strict=True)
-    kind = wish.kind or ("indoor" if layout == "indoor" else str(rng.choice(kinds, p=odds)))
+    kinds, shares = [name for name, _ in KINDS], [share for _, share in KINDS]
+    kind = wish.kind or ("indoor" if layout == "indoor" else str(rng.choice(kinds, p=shares)))
     airs = ["clear", "fog", "smoke", "rain"] if layout != "indoor" else ["clear", "smoke"]
-    odds = (0.62, 0.12, 0.19, 0.07) if layout != "indoor" else (0.6, 0.4)
+    odds = [0.62, 0.12, 0.19, 0.07] if layout != "indoor" else [0.6, 0.4]
     air = wish.air or str(rng.choice(airs, p=odds))
     dark = kind in ("night", "dusk", "indoor")
     wet = air == "rain" or (dark and rng.random() < 0.2)

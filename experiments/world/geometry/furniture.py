@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from experiments.world.mesh import Builder, box, place, quads, sphere, tube
+from experiments.world.mesh import Builder, Line, box, place, quads, sphere, tube
 
 Vector = tuple[float, float, float]
 
@@ -15,7 +15,13 @@ Vector = tuple[float, float, float]
 def lamp_post(b: Builder, position: Vector, heading: float, height: float, on: bool) -> Vector:
     """Add a lamp on an arm that reaches ``heading``; return where its light comes from."""
     h = height
-    arm = [[0, 0, 0], [0, 0, h * 0.9], [0.15, 0, h * 0.97], [0.5, 0, h], [1.3, 0, h + 0.05]]
+    arm: list[list[float]] = [
+        [0, 0, 0],
+        [0, 0, h * 0.9],
+        [0.15, 0, h * 0.97],
+        [0.5, 0, h],
+        [1.3, 0, h + 0.05],
+    ]
     b.add(
         place(tube(arm, [0.09, 0.06, 0.05, 0.04, 0.035], 7), position, heading),
         "metal",
@@ -78,9 +84,7 @@ def wire(
     b.add(tube(p, radius, 4, caps=False), "rubber", (0.02, 0.02, 0.02), "ambient", "pole")
 
 
-def utility_line(
-    b: Builder, rng: np.random.Generator, positions: npt.ArrayLike, height: float
-) -> None:
+def utility_line(b: Builder, rng: np.random.Generator, positions: Line, height: float) -> None:
     """Stand wooden poles with crossarms and hang wires from one to the next."""
     spots = np.asarray(positions, float)
     along = spots[-1, :2] - spots[0, :2]
@@ -158,7 +162,9 @@ def traffic_signal(
 ) -> None:
     """Add a signal (state 0 red, 1 yellow, 2 green), on an arm of length ``reach`` if given."""
     h = 5.6 if reach else 3.2
-    pole = [[0, 0, 0], [0, 0, h]] + ([[0, reach, h + 0.1]] if reach else [])
+    pole: list[list[float]] = [[0, 0, 0], [0, 0, h]]
+    if reach:
+        pole.append([0, reach, h + 0.1])
     b.add(
         place(tube(pole, 0.07, 7), position, heading),
         "metal",

@@ -19,8 +19,8 @@ def park(stage: Stage) -> None:
     half = rng.uniform(1.1, 2.2)
     bend = rng.uniform(-0.012, 0.012)
     name, heat = ("paving", "pavement") if rng.random() < 0.5 else ("soil", "ground")
-    y = np.arange(-12, 90, 1.0)
-    line = np.stack([bend * y * y, y, np.full_like(y, 0.01)], 1)
+    along = np.arange(-12, 90, 1.0)
+    line = np.stack([bend * along**2, along, np.full_like(along, 0.01)], 1)
     ground.ribbon(b, line, 2 * half, name, (0.24, 0.22, 0.18), heat)
     n = int(rng.integers(10, 26))
     xs, ys = rng.choice([-1, 1], n) * (half + 1.2 + rng.exponential(7, n)), rng.uniform(2, 60, n)
@@ -74,9 +74,9 @@ def field(stage: Stage) -> None:
     color = (0.16, 0.13, 0.06) if dry else (0.08, 0.10, 0.035)
     relief, hills = rng.uniform(0.6, 1.6), rng.uniform(6, 30)
     ground.terrain(b, rng, "lawn", color, "grass", flat=4.0, relief=relief, hills=hills)
-    y = np.arange(-10, 90, 1.0)
+    along = np.arange(-10, 90, 1.0)
     for s in (-0.8, 0.8):
-        line = np.stack([s + 2.5 * np.sin(y / 23), y, np.full_like(y, 0.02)], 1)
+        line = np.stack([s + 2.5 * np.sin(along / 23), along, np.full_like(along, 0.02)], 1)
         ground.ribbon(b, line, 0.55, "soil", (0.15, 0.12, 0.08), "ground")
     m = 12000
     gy = -4 + 22 * rng.random(m) ** 0.7
@@ -98,7 +98,8 @@ def field(stage: Stage) -> None:
     if rng.random() < 0.6:
         furniture.fence(b, (-25, 22, 0.2), (25, 26, 0.2), 1.2, "rails")
     if rng.random() < 0.5:
-        furniture.utility_line(b, rng, [[-12 + 0.3 * y, y, 0.0] for y in np.arange(4, 120, 30)], 9)
+        poles = [[-12 + 0.3 * y, y, 0.0] for y in np.arange(4, 120, 30).tolist()]
+        furniture.utility_line(b, rng, poles, 9)
     if rng.random() < 0.5:
         corner = (float(rng.uniform(-25, 10)), float(rng.uniform(35, 55)))
         turn = rng.normal(0, 0.3)

@@ -38,7 +38,7 @@ def _office(stage: Stage, w: float, d: float) -> None:
                 turn = 0.0 if side > 0 else np.pi
                 rooms.desk(b, rng, at, turn, bool(rng.random() < 0.6))
                 seat = (at[0] - side * 0.75, float(y + rng.normal(0, 0.1)), 0.0)
-                rooms.chair(b, seat, turn, tuple(rng.uniform(0.02, 0.3, 3)))  # type: ignore[arg-type]
+                rooms.chair(b, seat, turn, tuple(rng.uniform(0.02, 0.3, 3)))
                 stage.spots.append(Spot(seat, turn, ("sitting",)))
     for y in np.arange(1.0, d, 1.4):
         if rng.random() < 0.4:

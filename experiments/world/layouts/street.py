@@ -27,8 +27,8 @@ def _row(stage: Stage, side: int, x: float, y: float, end: float) -> None:
         else:
             _garden(stage, side, x, y, width)
             n = int(rng.integers(2, 6))
-            at = np.stack([side * (x + rng.uniform(2, 10, n)), rng.uniform(y, y + width, n)], 1)
-            vegetation.forest(b, rng, at, season=stage.season, detail=0.8, kinds=2)
+            trees = np.stack([side * (x + rng.uniform(2, 10, n)), rng.uniform(y, y + width, n)], 1)
+            vegetation.forest(b, rng, trees, season=stage.season, detail=0.8, kinds=2)
         y += width + (rng.uniform(0, 0.5) if town and rng.random() < 0.7 else rng.uniform(2, 6))
 
 

@@ -17,16 +17,16 @@ def courtyard(stage: Stage) -> None:
     ground.terrain(b, rng, "lawn", (0.07, 0.09, 0.03), "grass", flat=40, relief=0.3)
     tone = rng.uniform(0.14, 0.3)
     stone, name = (tone, tone * 0.97, tone * 0.9), "paving_wet" if stage.wet else "paving"
-    x, y = (-wide / 2, wide / 2), (-12, deep)
-    ground.plane(b, rng, x, y, 0.0, name, stone, "pavement", "road", bumps=0.02)
+    yard = ((-wide / 2, wide / 2), (-12, deep))
+    ground.plane(b, rng, *yard, 0.0, name, stone, "pavement", "road", bumps=0.02)
     style = buildings.random_style(rng, stage.lit)
     storeys = int(rng.integers(3, 6))
     buildings.building(b, rng, (-wide / 2, deep), 0.0, wide, 10, storeys, stage.lit, style)
     for side in (-1, 1):
         s = style if rng.random() < 0.6 else None
-        at = (side * wide / 2, deep - 1 if side > 0 else -12.0)
-        buildings.building(b, rng, at, -side * np.pi / 2, deep + 11, 10, storeys, stage.lit, s)
-        for y in np.arange(rng.uniform(1, 5), deep - 2, rng.uniform(7, 12)):
+        corner = (side * wide / 2, deep - 1 if side > 0 else -12.0)
+        buildings.building(b, rng, corner, -side * np.pi / 2, deep + 11, 10, storeys, stage.lit, s)
+        for y in np.arange(rng.uniform(1, 5), deep - 2, rng.uniform(7, 12)).tolist():
             x = side * (wide / 2 - rng.uniform(1.2, 2))
             vegetation.bush(
                 b, rng, (float(x), float(y), 0.45), (0.7, 1.6, 0.6), 1100, bool(rng.random() < 0.5)
@@ -38,7 +38,7 @@ def courtyard(stage: Stage) -> None:
     n = int(rng.integers(2, 6))
     trees = np.stack([rng.uniform(-wide / 3, wide / 3, n), rng.uniform(5, deep - 3, n)], 1)
     vegetation.forest(b, rng, trees, season=stage.season, height=(4, 8), detail=0.6, kinds=2)
-    for x, y in trees:
+    for x, y in trees.tolist():
         square = ((x - 0.7, x + 0.7), (y - 0.7, y + 0.7))
         earth = (0.1, 0.08, 0.06)
         ground.plane(b, rng, *square, 0.03, "soil", earth, "ground", "ground", step=0.4)
