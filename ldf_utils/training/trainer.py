@@ -129,7 +129,8 @@ def fit(
     _check_headers(joined, config.crop, team)
     if clip is None and any((config.weight_direction, config.weight_patch, config.weight_angle)):
         clip = load_clip(config.clip)
-    with _own_randomness(team.device):
+    devices = [team.device] if team.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):  # the caller's own random state stays as it was
         run = _Run(crops, clip, network, team, folder, resume)
         if team.rank == 0 and progress:
             tqdm.write(run.description())
@@ -383,10 +384,3 @@ def build_loss(config: TrainConfig, clip: ClipSpace | None, device: torch.device
         PerceptualLoss(config.perceptual, config.frozen, config.autocast, config.compile),
     )
     return criterion.to(device)
-
-
-@contextlib.contextmanager
-def _own_randomness(device: torch.device) -> Iterator[None]:
-    """Leave torch's global random state as the caller had it."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
