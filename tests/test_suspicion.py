@@ -154,7 +154,7 @@ def test_real_sets_raise_none_and_are_known_when_swapped(real_data_dir, shared_d
         assert not caplog.records, caplog.text
         swapped = PairFiles([(stem, visible, infrared) for stem, infrared, visible in pairs.files])
         if pairs[0].visible.shape[0] == 3:
-            for index in range(len(swapped)):
+            for index in range(min(3, len(swapped))):
                 swapped[index]
             found[folder.name] = "most likely swapped" in caplog.text
             caplog.clear()
