@@ -221,21 +221,10 @@ def compare(
             seconds = _timed(lambda side=side: side.step(batch), place)  # type: ignore[misc]
             if repeat:  # the first one warms up
                 times[name].append(seconds)
-    rows = round(images * (1 + patches * losses[RELEASED]["kept"]) * TOKENS)
+    kept = losses[RELEASED]["kept"]
+    rows = round(images * (1 + patches * kept) * TOKENS)
     return Comparison(
-        setting={
-            "images": images,
-            "patches": patches,
-            "crop": crop,
-            "kept": losses[RELEASED]["kept"],
-            "entropy_threshold": config.entropy_threshold,
-            "repeats": repeats,
-            "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "CPU",
-            "threads": torch.get_num_threads(),
-            "compile": compile,
-            "torch": torch.__version__,
-            "rows": rows,
-        },
+        setting=_setting(fast, place) | {"kept": kept, "repeats": repeats, "rows": rows},
         seconds={name: statistics.median(taken) for name, taken in times.items()},
         ratio={
             name: statistics.median(a / b for a, b in zip(times[RELEASED], taken, strict=True))
@@ -250,6 +239,19 @@ def compare(
         },
         bandwidth=copy_rate(place),
     )
+
+
+def _setting(config: TrainConfig, device: torch.device) -> dict[str, Any]:
+    return {
+        "images": config.batch,
+        "patches": config.patches,
+        "crop": config.crop,
+        "entropy_threshold": config.entropy_threshold,
+        "compile": config.compile,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 def _sides(
