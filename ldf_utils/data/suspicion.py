@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from ldf_utils.data.names import ImageError
-
-if TYPE_CHECKING:
-    from ldf_utils.data.pairs import Pair
 
 SAMPLE = 8
 """So many pairs of a folder, evenly spaced, are looked at."""
@@ -32,6 +29,19 @@ _PIXELS = 30e6  # no more pairs are looked at than have so many in all
 _REACH = 24  # pixels that a shift is looked for
 _SHIFTED = 5  # pixels from which a shift is worth a word
 _log = logging.getLogger(__name__)
+
+
+class Pair(Protocol):
+    """What is needed of a `ldf_utils.data.pairs.Pair`, whose module imports this one."""
+
+    @property
+    def infrared(self) -> torch.Tensor: ...
+    @property
+    def visible(self) -> torch.Tensor: ...
+    @property
+    def luminance(self) -> torch.Tensor: ...
+    @property
+    def size(self) -> tuple[int, int]: ...
 
 
 def of_pair(pair: Pair, infrared: torch.Tensor) -> Iterator[tuple[str, str]]:
