@@ -65,7 +65,8 @@ def visual_information_fidelity(
             variances = variances.clamp_min(0)
             gain = covariances / (variances + _EPS) * seen
             noise = (fused_variance - gain * covariances).clamp_min(_EPS) + _NOISE
-            kept = kept + torch.log1p(gain.square() * variances / noise).sum(dim=(2, 3))
-            there = there + torch.log1p(variances / _NOISE).sum(dim=(2, 3))
+            # Not log1p: it takes eight times as long in a process that is a copy of another.
+            kept = kept + (1 + gain.square() * variances / noise).log().sum(dim=(2, 3))
+            there = there + (1 + variances / _NOISE).log().sum(dim=(2, 3))
     flat = there <= _EPS
     return (kept / there.masked_fill(flat, 1)).masked_fill(flat, 0).sum(dim=1)
