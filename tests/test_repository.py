@@ -1,6 +1,5 @@
 """The repository as a whole: imports in one direction, nothing local, documents that agree."""
 
-import importlib.metadata
 import importlib.util
 import re
 import shutil

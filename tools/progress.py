@@ -154,5 +154,5 @@ def _high_water(pid: int) -> int:
     status = Path(f"/proc/{pid}/status")
     if not status.is_file():
         return 0
-    found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), flags=re.MULTILINE)
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return int(found[1]) * 1024 if found else 0

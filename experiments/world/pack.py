@@ -110,7 +110,10 @@ def pack_set(source: Path, target: Path) -> list[dict[str, Any]]:
             )
         facts.pop("cameras", None)
         all_facts.append({"name": name, **facts})
-    with atomic_path(target / "boxes.csv") as temporary, open(temporary, "w", newline="") as file:
+    with (
+        atomic_path(target / "boxes.csv") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["image", "xmin", "ymin", "xmax", "ymax", "name"])
         writer.writerows(rows)
