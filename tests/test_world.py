@@ -13,18 +13,21 @@ from experiments.world import __main__ as command
 from experiments.world import (
     air,
     cameras,
+    jobs,
     lamplight,
     light,
     mesh,
     noise,
     pack,
     pair,
+    parallax,
     thermal,
     truth,
 )
 from experiments.world.part import Part
 from experiments.world.renderer import Seen, vertex_normals
 from experiments.world.scene import Camera
+from experiments.world.sequence import Sequence
 from experiments.world.worlds import Wish, draw
 
 NIGHT = thermal.Weather(air=8.0)
@@ -351,11 +354,11 @@ def test_pairs_that_are_there_are_not_rendered_again(tmp_path, monkeypatch, caps
         done.append(index)
         return 0.1
 
-    monkeypatch.setattr(command, "render_one", fake)
+    monkeypatch.setattr(jobs, "render_one", fake)
     arguments = ["render", "--set", "x", "--out", str(tmp_path), "--count", "3", "--size", "64x48"]
     assert command.main(arguments) == 0
     assert done == [0, 2]
-    assert "1 of 3 pairs are there" in capsys.readouterr().out
+    assert "1 of 3 are there" in capsys.readouterr().out
 
 
 def test_a_failed_pair_is_named_and_gives_a_non_zero_exit(tmp_path, monkeypatch, capsys):
@@ -364,7 +367,7 @@ def test_a_failed_pair_is_named_and_gives_a_non_zero_exit(tmp_path, monkeypatch,
             raise ValueError("something broke")
         return 0.1
 
-    monkeypatch.setattr(command, "render_one", fake)
+    monkeypatch.setattr(jobs, "render_one", fake)
     arguments = ["render", "--set", "x", "--out", str(tmp_path), "--count", "3"]
     assert command.main(arguments) == 1
     assert "0001 failed: ValueError: something broke" in capsys.readouterr().err
@@ -416,3 +419,37 @@ def test_a_tiny_render_has_people_warmer_than_the_road_and_a_truth_that_fits():
     again = render_pair(scene, 128, 96, samples=1)
     np.testing.assert_array_equal(made.infrared, again.infrared)
     assert np.abs(made.visible.astype(int) - again.visible).mean() < 1
+
+
+def test_displacement_between_two_cameras_is_that_of_the_projected_point():
+    camera = Camera((1.0, -2.0, 1.7), (0.0, 8.0, 1.2), 50.0)
+    point = np.array([0.4, 6.0, 1.0])
+    width, height = 200, 150
+
+    def project(c: Camera) -> tuple[np.ndarray, float]:
+        x, y, z = c.axes() @ (point - np.array(c.origin))
+        focal = (width / 2) / np.tan(np.radians(c.fov) / 2)
+        return np.array([focal * x / z, -focal * y / z]), float(np.hypot(np.hypot(x, y), z))
+
+    (here, far), (there, _) = project(camera), project(camera.moved(0.3))
+    column, row = (here + [width / 2, height / 2]).astype(int)
+    flow = parallax.displacement(camera, np.full((height, width), far, np.float32), 0.3)
+    np.testing.assert_allclose(flow[row, column], there - here, atol=0.05)
+    sky = parallax.displacement(camera, np.full((height, width), np.inf, np.float32), 0.3)
+    assert not sky.any()
+
+
+def test_in_a_sequence_people_and_the_car_move_and_nothing_else():
+    frames = Sequence(2, "night", walkers=2)
+    first, later = frames.frame(0), frames.frame(10)
+    assert first.fixed == later.fixed == len(frames.still)
+    assert first.parts[: first.fixed] == later.parts[: later.fixed]
+    assert first.camera == later.camera and first.seed == later.seed
+    for scene in (first, later):
+        assert {p.label for p in scene.parts[scene.fixed :]} == {"person", "car"}
+    walker = frames.walkers[0]
+    start, end = walker.at(0.0)[0], walker.at(1.0)[0]
+    assert np.hypot(end[0] - start[0], end[1] - start[1]) == pytest.approx(walker.speed)
+    cars = [[p for p in s.parts[s.fixed :] if p.label == "car"] for s in (first, later)]
+    moved = cars[1][0].vertices.mean(0) - cars[0][0].vertices.mean(0)
+    assert np.linalg.norm(moved) == pytest.approx(frames.speed, rel=0.01)

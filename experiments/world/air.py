@@ -58,11 +58,11 @@ def transmittance(optical_depth: npt.ArrayLike) -> Array:
 
 
 def smoke_depth(
-    plume: Plume, origin: Vector, directions: Array, depth: Array, seed: int, steps: int = 20
+    plume: Plume, origin: Vector, directions: Array, depth: Array, seed: int, steps: int = 24
 ) -> Array:
     """March through a plume and return its optical depth along every ray up to ``depth``."""
     o, c, r = (np.asarray(x, np.float32) for x in (origin, plume.center, plume.radii))
-    reach = float(r.max()) * 1.3
+    reach = float(r.max()) * 1.9
     middle = ((c - o) * directions).sum(-1)
     start = np.clip(middle - reach, 0, None)
     stop = np.minimum(middle + reach, depth)
@@ -72,9 +72,10 @@ def smoke_depth(
     for k in range(steps):
         t = start + (k + jitter) / steps * length
         p = o + directions * t[..., None]
-        edge = np.sqrt((((p - c) / r) ** 2).sum(-1))
+        edge = (((p - c) / r) ** 2).sum(-1)
         ragged = fractal(p * [1, 1, 1.3], 0.5 * reach, 5, gain=0.65, seed=seed)
-        tau += np.clip(1.05 - edge + 2.3 * ragged, 0, 1.6) ** 2 * length / steps
+        wisp = np.clip(0.55 + 2.2 * ragged - 0.25 * edge, 0, 2.2)
+        tau += np.exp(-1.1 * edge) * wisp**1.5 * length / steps
     return plume.density * tau
 
 

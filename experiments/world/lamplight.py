@@ -26,9 +26,11 @@ def beam(lamp: Lamp, toward: Array) -> Array:
     if lamp.cutoff >= 180:
         return np.ones(toward.shape[:-1], np.float32)
     cosine = toward @ np.asarray(lamp.direction, np.float32)
-    outer, inner = np.cos(np.radians(lamp.cutoff)), np.cos(np.radians(0.35 * lamp.cutoff))
+    narrow = lamp.cutoff < 40  # a headlight: brightest ahead, no even disk
+    outer = np.cos(np.radians(lamp.cutoff))
+    inner = np.cos(np.radians((0.05 if narrow else 0.35) * lamp.cutoff))
     t = np.clip((cosine - outer) / (inner - outer), 0, 1)
-    return (t * t * (3 - 2 * t)).astype(np.float32)
+    return (t**4 if narrow else t * t * (3 - 2 * t)).astype(np.float32)
 
 
 def lamp_light(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +90,16 @@ def random_light(kind: str, rng: np.random.Generator) -> Light:
         cloud, puff = rng.uniform(0.2, 0.9), _scaled(town, 1.4 * level)
         return Light(kind, to(0.5), none, zenith, horizon, cloud, puff, none, seed, True)
     raise ValueError(f"light must be clear, overcast, dusk, night or indoor, got {kind!r}")
+
+
+def brighter(light: Light, by: float) -> Light:
+    """Return the light with its sky ``by`` times as bright."""
+    return replace(
+        light,
+        zenith=_scaled(light.zenith, by),
+        horizon=_scaled(light.horizon, by),
+        cloud_color=_scaled(light.cloud_color, by),
+    )
 
 
 def sky_radiance(light: Light, directions: npt.NDArray[np.floating]) -> Array:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from experiments.world import cameras, shading, truth
-from experiments.world.air import Air, rain_streaks, through_air
+from experiments.world.air import rain_streaks, through_air
 from experiments.world.light import Lamp, Light, random_light
 from experiments.world.renderer import Renderer
 from experiments.world.scene import Scene
@@ -86,7 +86,7 @@ def render_pair(scene: Scene, width: int, height: int, samples: int = 3) -> Pair
         BlockedView: if something close fills more than an eighth of the picture.
     """
     rng = np.random.default_rng([scene.seed, 5])
-    renderer = Renderer(scene.parts, max(scene.light.sun_color) > 0)
+    renderer = Renderer(scene.parts, max(scene.light.sun_color) > 0, scene.fixed)
     view = shading.look(scene, renderer, width, height)
     blocked = float((view.seen.depth < (1.2 if scene.layout == "indoor" else 3.0)).mean())
     if blocked > 0.12:
@@ -109,6 +109,8 @@ def render_pair(scene: Scene, width: int, height: int, samples: int = 3) -> Pair
         seen = rain(seen, scene.air.rain, rng)
     color = cameras.random_visible(scene.light.kind, rng)
     thermal = cameras.random_thermal(rng)
+    if scene.frame > 0:  # the same cameras in all frames, other noise
+        rng = np.random.default_rng([scene.seed, 6, scene.frame])
     visible = cameras.develop(seen, color, rng)
     infrared = cameras.sense(apparent(felt), thermal, rng, fixed_seed=scene.seed)
     bright = good_light(scene)
@@ -128,11 +130,6 @@ def render_pair(scene: Scene, width: int, height: int, samples: int = 3) -> Pair
     facts["weather"] = asdict(scene.weather)
     facts["fog_per_meter"] = scene.air.fog
     return Pair(infrared, visible, answer, labels, instances, depth, temperature, facts)
-
-
-def without_air(scene: Scene) -> Scene:
-    """Return the scene in clear air."""
-    return replace(scene, air=Air(fog=0.0))
 
 
 def _save(array: npt.NDArray[np.generic], path: Path) -> None:

@@ -8,7 +8,7 @@ from experiments.world.layouts.stage import Slot, Spot, Stage
 from experiments.world.light import Lamp
 
 
-def _visible(stage: Stage, position: tuple[float, float, float], near: float, far: float) -> bool:
+def in_view(stage: Stage, position: tuple[float, float, float], near: float, far: float) -> bool:
     """Whether a place lies in front of the camera, within its angle of view."""
     origin, target, fov = stage.camera
     d = np.subtract(position, origin)[:2]
@@ -35,7 +35,7 @@ def add_people(stage: Stage, count: int) -> int:
     spots = [
         s
         for s in stage.spots
-        if _visible(stage, s.position, 2.5 if stage.indoors else 5.0 if high else 4.0, 48.0)
+        if in_view(stage, s.position, 2.5 if stage.indoors else 5.0 if high else 4.0, 48.0)
     ]
     taken: list[Spot] = []
     for k in rng.permutation(len(spots)):
@@ -70,7 +70,7 @@ def add_vehicles(stage: Stage, most: int) -> int:
         return float(np.hypot(*np.subtract(slot.position, stage.camera[0])[:2]))
 
     slots = sorted(
-        (s for s in stage.slots if _visible(stage, s.position, 4.0 if stage.indoors else 5.5, 90)),
+        (s for s in stage.slots if in_view(stage, s.position, 4.0 if stage.indoors else 5.5, 90)),
         key=distance,
     )[:most]
     for slot in slots:
@@ -101,8 +101,8 @@ def _headlights(stage: Stage, slot: Slot, count: int) -> None:
     x, y, z = slot.position
     for side in (-0.6, 0.6) if count == 2 else (0.0,):
         p = (x + 2.6 * c - side * s, y + 2.6 * s + side * c, z + 0.7)
-        d = np.array([c, s, -0.06])
+        d = np.array([c, s, -0.035])
         d /= np.linalg.norm(d)
         stage.lamps.append(
-            Lamp(p, (1.0, 0.95, 0.85), 45.0, (float(d[0]), float(d[1]), float(d[2])), 28.0)
+            Lamp(p, (1.0, 0.95, 0.85), 40.0, (float(d[0]), float(d[1]), float(d[2])), 34.0)
         )

@@ -111,14 +111,19 @@ def vertex_normals(vertices: Array, faces: npt.NDArray[np.int32]) -> Array:
     return np.where(length > 1e-12, total / np.maximum(length, 1e-12), [0, 0, 1]).astype(np.float32)
 
 
-def bundle(parts: list[Part]) -> list[Bundle]:
-    """Merge the parts of a scene by finish, with normals and colors at the vertices."""
-    groups: dict[tuple[str, float], list[int]] = {}
+def bundle(parts: list[Part], fixed: int | None = None) -> list[Bundle]:
+    """Merge the parts of a scene by finish, with normals and colors at the vertices.
+
+    Parts from number ``fixed`` on move from frame to frame: they come last, so that the faces of
+    all others, from which their textures are drawn, keep their numbers.
+    """
+    groups: dict[tuple[str, float, bool], list[int]] = {}
     for i, part in enumerate(parts):
         m = material_of(part.material)
-        groups.setdefault((m.finish, m.emission if m.lights_scene else 0.0), []).append(i)
+        key = (m.finish, m.emission if m.lights_scene else 0.0, fixed is not None and i >= fixed)
+        groups.setdefault(key, []).append(i)
     result = []
-    for (finish, emission), members in groups.items():
+    for (finish, emission, _), members in groups.items():
         rows: list[list[np.ndarray]] = [[] for _ in range(6)]
         offset = 0
         for i in members:
@@ -164,10 +169,10 @@ class Seen:
 class Renderer:
     """Hold one scene in the renderer: see it, test its shadows, light it by any sky."""
 
-    def __init__(self, parts: list[Part], sun: bool) -> None:
+    def __init__(self, parts: list[Part], sun: bool, fixed: int | None = None) -> None:
         """Load the meshes; ``sun`` says whether the scene has a sun (see `light`)."""
         self.mi = mitsuba()
-        self.bundles = bundle(parts)
+        self.bundles = bundle(parts, fixed)
         self.face_color = np.concatenate([b.colors[b.faces].mean(1) for b in self.bundles])
         self.face_heat = np.concatenate([b.heat_of_face for b in self.bundles])
         table = finishes({"type": "mesh_attribute", "name": "vertex_color"})

@@ -53,7 +53,10 @@ def _vector(a: npt.NDArray[np.floating]) -> Vector:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that both cameras, the truth and the caption need."""
+    """Everything that both cameras, the truth and the caption need.
+
+    In a sequence ``frame`` numbers the pictures, and the first ``fixed`` parts do not move.
+    """
 
     parts: list[Part]
     light: Light
@@ -63,4 +66,5 @@ class Scene:
     layout: str
     seed: int
     attributes: dict[str, str | int | float | bool]
-    caption: str
+    frame: int = 0
+    fixed: int | None = None

@@ -14,7 +14,7 @@ from experiments.world.layouts.roads import crossing, parking
 from experiments.world.layouts.stage import Stage
 from experiments.world.layouts.street import street
 from experiments.world.layouts.yards import courtyard, waterfront
-from experiments.world.light import Light, random_light
+from experiments.world.light import Light, brighter, random_light
 from experiments.world.population import add_people, add_vehicles
 from experiments.world.scene import Camera, Scene
 from experiments.world.thermal import Weather
@@ -101,7 +101,7 @@ def _plumes(stage: Stage, rng: np.random.Generator) -> list[Plume]:
         tint = np.array([0.9, 0.97, 1.02]) if rng.random() < 0.5 else np.ones(3)
         color = tuple(float(x) for x in tone * tint)
         center = (float(c[0]), float(c[1]), float(max(0.8, r[2] * 0.6)))
-        plumes.append(Plume(center, r, float(rng.uniform(0.5, 2.2)), color))  # type: ignore[arg-type]
+        plumes.append(Plume(center, r, float(rng.uniform(0.6, 2.4)), color))  # type: ignore[arg-type]
     return plumes
 
 
@@ -131,6 +131,8 @@ def draw(seed: int, index: int, wish: Wish | None = None, attempt: int = 0) -> S
     add_vehicles(stage, int(rng.integers(3, 11)))
     people = add_people(stage, crowd)
     base = random_light(kind, rng)
+    if layout == "field" and kind == "night":  # no lamps, so let there be a moon
+        base = brighter(base, float(rng.uniform(3, 9)))
     near = sorted(
         stage.lamps, key=lambda lamp: np.hypot(*np.subtract(lamp.position, stage.camera[0])[:2])
     )
@@ -150,5 +152,4 @@ def draw(seed: int, index: int, wish: Wish | None = None, attempt: int = 0) -> S
         layout,
         int(rng.integers(1 << 31)),
         facts,
-        "",
     )

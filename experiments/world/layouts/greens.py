@@ -85,7 +85,7 @@ def field(stage: Stage) -> None:
     n = int(rng.integers(25, 60))
     far = rng.uniform(35, 80)
     at = np.stack([rng.uniform(-70, 70, n), far + rng.exponential(8, n)], 1)
-    vegetation.forest(b, rng, at, season=stage.season, height=(7, 14), detail=0.3, kinds=4)
+    vegetation.forest(b, rng, at, season=stage.season, height=(7, 14), detail=0.5, kinds=4)
     for _ in range(int(rng.integers(3, 12))):
         r, y = rng.uniform(0.5, 1.6), rng.uniform(4, 40)
         vegetation.bush(

@@ -15,7 +15,7 @@ def _lights(stage: Stage, size: tuple[float, float, float], share: float) -> Non
     stage.lamp_color = ((1.0, 0.93, 0.82), (0.9, 0.97, 1.0))[rng.integers(2)]
     for y in np.arange(1.8, d, 3.6):
         for x in np.linspace(-w / 2, w / 2, 2 + int(w // 4))[1:-1]:
-            on = bool(rng.random() < share)
+            on = bool(rng.random() < share) or not stage.lamps
             rooms.ceiling_light(stage.builder, (float(x), float(y), h), on)
             if on and len(stage.lamps) < 8:
                 stage.lamps.append(

@@ -45,7 +45,8 @@ def trousers(kit: Kit) -> Part:
         whole = field if whole is None else whole.merge(field, 0.012)
     assert whole is not None
     waist = bones["pelvis"]
-    high = (0.05 - HEMS[look.top]) * build.scale
+    hem = min(HEMS[look.top], 0.25) if look.bottom == "shorts" else HEMS[look.top]
+    high = (0.05 - hem) * build.scale
     whole.above(waist.at(0, 0, high), -waist.frame[:, 2], 0.004)
     vertices, faces = whole.mesh()
     depth = {"trousers": 0.009, "jeans": 0.010, "leggings": 0.003, "shorts": 0.010}[look.bottom]
