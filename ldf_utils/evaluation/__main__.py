@@ -133,8 +133,6 @@ def _measure(arguments: argparse.Namespace, team: Team) -> tuple[PairFolder, lis
         infrared_range=arguments.infrared_range,
         black_hot=arguments.polarity == "black-hot",
     )
-    if team.rank == 0:
-        suspicion.warn(pairs, arguments.set_dir)
     whole, pairs.ranges = pairs.files, pairs.ranges  # chosen over the whole set
     if team.rank == 0:
         suspicion.warn(pairs, pairs.folder)
