@@ -432,7 +432,8 @@ def test_displacement_between_two_cameras_is_that_of_the_projected_point():
         return np.array([focal * x / z, -focal * y / z]), float(np.hypot(np.hypot(x, y), z))
 
     (here, far), (there, _) = project(camera), project(camera.moved(0.3))
-    column, row = (here + [width / 2, height / 2]).astype(int)
+    middle = np.array([width / 2, height / 2])
+    column, row = (here + middle).astype(int)
     flow = parallax.displacement(camera, np.full((height, width), far, np.float32), 0.3)
     np.testing.assert_allclose(flow[row, column], there - here, atol=0.05)
     sky = parallax.displacement(camera, np.full((height, width), np.inf, np.float32), 0.3)
