@@ -52,7 +52,7 @@ if "google.colab" in sys.modules:
         subprocess.run([*pip, *lacking], check=True)
 """
 
-COLAB_LACKS = {"open_clip": "open_clip_torch", "pooch": "pooch", "tyro": "tyro"}
+COLAB_LACKS = {"open_clip": "open_clip_torch", "pooch": "pooch"}
 """Module to package, for the requirements of `ldf_utils` that are not installed on Colab."""
 
 
