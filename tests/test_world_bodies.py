@@ -11,7 +11,7 @@ from experiments.world.part import Part
 from experiments.world.people.look import Look, sample_look
 from experiments.world.people.person import build_person, named_pose
 from experiments.world.people.skeleton import Build, solve
-from experiments.world.people.surface import Field, Loft, ball, rod
+from experiments.world.surface import Field, Loft, ball, rod
 from experiments.world.vehicles.cycles import contacts
 from experiments.world.vehicles.vehicle import KINDS, build_vehicle
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.world.people.skeleton import Bone, Build, Skeleton
-from experiments.world.people.surface import Array, Loft, ball, rod
+from experiments.world.surface import Array, Loft, ball, rod
 
 Rows = tuple[tuple[float, float, float, float], ...]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.world.part import Part
 from experiments.world.people.kit import Kit, Mesh
-from experiments.world.people.surface import Field, Loft, ball, rod
+from experiments.world.surface import Field, Loft, ball, rod
 
 
 def build_carried(kit: Kit) -> list[Part]:

@@ -18,7 +18,7 @@ from experiments.world.people.legwear import (
     trousers,
 )
 from experiments.world.people.skeleton import SIDES
-from experiments.world.people.surface import Array, Field, Loft, vertex_normals
+from experiments.world.surface import Array, Field, Loft, vertex_normals
 
 # Ease of the trunk, ease of the sleeves and depth of the folds, in meters.
 _TOPS = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.world.people.skeleton import Bone
-from experiments.world.people.surface import Array, Noise, vertex_normals
+from experiments.world.surface import Array, Noise, vertex_normals
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.world.part import Part
 from experiments.world.people import anatomy
 from experiments.world.people.kit import Kit
-from experiments.world.people.surface import Array, Field, Loft, ball, rod, vertex_normals
+from experiments.world.surface import Array, Field, Loft, ball, rod, vertex_normals
 
 _FULL = ("jacket", "puffer", "coat", "hoodie")
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from experiments.world.part import Part
 from experiments.world.people.look import Color, Look
 from experiments.world.people.skeleton import Build, Pose, Skeleton
-from experiments.world.people.surface import Array, Noise, vertex_normals
+from experiments.world.surface import Array, Noise, vertex_normals
 
 Mesh = tuple[Array, npt.NDArray[np.int32]]
 

@@ -9,7 +9,7 @@ from experiments.world.people import anatomy
 from experiments.world.people.folds import Crease, fold, hang, warmth
 from experiments.world.people.kit import Kit, Mesh
 from experiments.world.people.skeleton import SIDES, Bone
-from experiments.world.people.surface import Field, Loft
+from experiments.world.surface import Field, Loft
 
 # How far below the hips of a 1.75 m body each top ends, in meters.
 HEMS = {

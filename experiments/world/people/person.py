@@ -14,7 +14,7 @@ from experiments.world.people.kit import Kit
 from experiments.world.people.look import Look, sample_look
 from experiments.world.people.poses import carrying, riding, sitting, standing, walking
 from experiments.world.people.skeleton import Pose, solve
-from experiments.world.people.surface import Noise
+from experiments.world.surface import Noise
 from experiments.world.vehicles.cycles import contacts
 
 CELL = 0.0150

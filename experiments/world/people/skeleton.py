@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from experiments.world.people.surface import Array, frame_along
+from experiments.world.surface import Array, frame_along
 
 SIDES = ("left", "right")
 

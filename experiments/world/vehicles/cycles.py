@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.world.part import Part
-from experiments.world.people.surface import Field, Loft, ball
+from experiments.world.surface import Field, Loft, ball
 from experiments.world.vehicles.frame import BLACK, CHROME, RUBBER, Bay, spread
 from experiments.world.vehicles.shapes import Mesh, box, grid_faces, join, lathe, moved, tube
 from experiments.world.vehicles.wheels import ring, wire_spokes

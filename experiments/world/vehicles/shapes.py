@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter1d
 
-from experiments.world.people.surface import Field, smooth_min
+from experiments.world.surface import Field, smooth_min
 
 Array = npt.NDArray[Any]
 Mesh = tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]
