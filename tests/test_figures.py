@@ -176,15 +176,6 @@ def test_curves_of_a_history(monkeypatch):
     assert total.get_marker() != angle.get_marker()
 
 
-def test_smoothed_curves_are_running_means(monkeypatch):
-    values = [0.0, 2.0, 4.0, 6.0, 8.0]
-    (axis,) = axes_of(monkeypatch, lambda: figures.show_curves({"a": values}, smooth=3, **TEXTS))
-    raw, smooth = axis.lines
-    assert raw.get_ydata().tolist() == values
-    np.testing.assert_allclose(smooth.get_ydata(), [2.0, 4.0, 6.0])
-    assert smooth.get_xdata().tolist() == [2, 3, 4]
-
-
 def test_a_gap_in_the_history_leaves_the_point_out(monkeypatch):
     history = [{"step": 0, "a": 1.0, "b": None}, {"step": 1, "a": 2.0, "b": 5.0}]
     axes = axes_of(monkeypatch, lambda: figures.show_curves(history, panels=True, **TEXTS))
@@ -211,7 +202,6 @@ def test_points_and_matrix_can_be_drawn(shown):
         x_label="x",
         y_label="y",
         annotate=True,
-        arrows=[("infrared", "fused")],
         **TEXTS,
     )
     figures.show_matrix(torch.eye(2), ["a", "b"], ["a", "b"], **TEXTS)

@@ -39,7 +39,7 @@ def _axis_of_history(history: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _series(
-    curves: Sequence[Mapping[str, Any]] | Mapping[str, Any], x: str | None, y: Sequence[str] | None
+    curves: Sequence[Mapping[str, Any]] | Mapping[str, Any], y: Sequence[str] | None
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Label to (x, y), from rows of a history, or from label to values or (x, y)."""
     series: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -51,8 +51,8 @@ def _series(
                 numbers = _numbers(value)
                 series[label] = (np.arange(len(numbers)), numbers)
         return series
-    names = list(y) if y else [name for name in curves[0] if name not in (x, "step", "epoch")]
-    x = x or _axis_of_history(curves)
+    names = list(y) if y else [name for name in curves[0] if name not in ("step", "epoch")]
+    x = _axis_of_history(curves)
     for name in names:
         rows = [(i, row) for i, row in enumerate(curves) if row.get(name) is not None]
         if not rows:
@@ -67,12 +67,9 @@ def _series(
 def show_curves(
     curves: Sequence[Mapping[str, Any]] | Mapping[str, Any],
     *,
-    x: str | None = None,
     y: Sequence[str] | None = None,
     x_label: str = "",
     y_label: str = "",
-    smooth: int = 1,
-    log: bool = False,
     panels: bool = False,
     **texts: Unpack[output.Texts],
 ) -> None:
@@ -81,12 +78,9 @@ def show_curves(
     Args:
         curves: rows of a history (one mapping a step, one number a term), or label to values, or
             label to ``(x, y)``.
-        x: the column of a history on the horizontal axis; by default ``step`` or ``epoch``.
-        y: the columns of a history to draw; by default all others.
+        y: the columns of a history to draw over ``step`` or ``epoch``; by default all others.
         x_label: the horizontal quantity with its unit; by default the name of the column.
         y_label: the vertical quantity with its unit.
-        smooth: width of the running mean, in points; the values themselves stay as a thin line.
-        log: a logarithmic vertical axis.
         panels: one panel a curve, for terms of different size.
         **texts: title, caption, alt and path, see `Texts`.
 
@@ -94,7 +88,7 @@ def show_curves(
         ValueError: if there is no curve, a column is missing, or a text is missing.
     """
     require_some(curves, "curve")
-    series = _series(curves, x, y)
+    series = _series(curves, y)
     rows, columns = grid_shape(len(series), None, 3) if panels else (1, 1)
     size = (WIDTH, 2.5 * rows + 0.5 if panels else 4.2)
     fig, found = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
@@ -102,17 +96,11 @@ def show_curves(
     for unused in axes[len(series) :]:
         unused.set_visible(False)
     if not x_label and not isinstance(curves, Mapping):
-        x_label = x or _axis_of_history(curves) or ""
+        x_label = _axis_of_history(curves) or ""
     for i, (axis, (label, (along, up))) in enumerate(zip(axes, series.items(), strict=False)):
         look = {"color": COLORS[i % 7], "linestyle": LINES[i % 7], "marker": MARKERS[i % 7]}
-        if smooth > 1 and len(up) > smooth:
-            axis.plot(along, up, color=COLORS[i % 7], lw=0.6, alpha=0.35, ls="-")
-            up = np.convolve(up, np.ones(smooth) / smooth, mode="valid")
-            along = along[smooth - 1 :]
         axis.plot(along, up, label=label, markevery=max(1, len(up) // 8), **look)
         axis.set(xlabel=x_label, ylabel=y_label)
-        if log:
-            axis.set_yscale("log")
         if panels:
             axis.set_title(label)
     if not panels and len(series) > 1:
@@ -254,8 +242,6 @@ def show_points(
     x_label: str,
     y_label: str,
     annotate: bool = False,
-    arrows: Iterable[tuple[str, str]] = (),
-    equal: bool = False,
     **texts: Unpack[output.Texts],
 ) -> None:
     """Show groups of points in a plane, each group with its own marker.
@@ -265,8 +251,6 @@ def show_points(
         x_label: the horizontal quantity with its unit.
         y_label: the vertical quantity with its unit.
         annotate: write the label beside the mean of its points instead of drawing a legend.
-        arrows: pairs of labels; an arrow is drawn from the mean of the first to that of the second.
-        equal: use the same scale on both axes.
         **texts: title, caption, alt and path, see `Texts`.
 
     Raises:
@@ -282,11 +266,6 @@ def show_points(
         centers[label] = (float(x.mean()), float(y.mean()))
         look: dict[str, Any] = {"color": COLORS[i % 7], "marker": MARKERS[i % 7], "ec": "white"}
         axis.scatter(x, y, s=60 if x.size < 20 else 28, linewidths=0.6, label=label, **look)
-    for start, end in arrows:
-        style = {"arrowstyle": "->", "lw": 1.6, "shrinkA": 5, "shrinkB": 5}
-        axis.annotate("", centers[end], centers[start], arrowprops=style)
-    if equal:
-        axis.set_aspect("equal", adjustable="datalim")
     axis.margins(0.12)
     axis.set(xlabel=x_label, ylabel=y_label)
     if annotate:
