@@ -1,14 +1,14 @@
-"""Robustness: can the judge be cheated?
+"""Robustness: can a CLIP be fooled by adversarial images?
 
-The language terms are followed without anything that holds the picture to its sources: with free
-pixels, and with a free decoder (`experiments.embedded_clip.adversarial`). Then the judge is asked
-about what came out:
-does it please more than honest fusions of the same pairs do, and is its damage seen?
+The language terms are minimized without anything that keeps the image close to its sources: with
+free pixels, and with a free decoder (`experiments.embedded_clip.adversarial`). Then the same CLIP
+rates the results: do they score better than fusions by simple rules of the same pairs, and does it
+recognize the damage?
 
-    python -m experiments.robustness --output runs/attack [--data DIR]
+    python -m experiments.robustness --output runs/robustness [--data DIR]
 
-A judge that is *fooled* gives a network without bounds every reason to draw what nobody wants;
-the pictures that fooled it are kept, as examples for one that is still to learn.
+A CLIP that is *fooled* gives a network without bounds every reason to draw what nobody wants; the
+images that fooled it are kept, as training examples.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ldf_utils.clip.attributes import attribute_scores
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import ClipSpace
 from ldf_utils.data.cli import run_command
-from ldf_utils.data.files import atomic_path, write_json
+from ldf_utils.data.files import atomic_path, explain, write_json
 from ldf_utils.data.pairs import find_sets
 from ldf_utils.fusion import rules
 from ldf_utils.losses import fusion_loss
@@ -40,15 +40,15 @@ from ldf_utils.losses.patches import PatchSampler
 
 
 @dataclass(frozen=True)
-class AttackSettings:
-    """What `run_attack` does.
+class RobustnessSettings:
+    """Settings of `run_robustness`.
 
     Attributes:
         steps: of each optimization.
-        crops: generated crops, and about as many real ones, at least one of each set, where a
-            folder of sets is named.
+        crops: generated crops, and about as many real ones, at least one of each set, if ``data``
+            is given.
         side: of a crop in pixels, even.
-        patches: views of each crop that are judged in a step, besides the whole.
+        patches: views of each crop that enter the loss in a step, besides the whole.
         seed: of scenes, views and weights.
         clip: as in `ldf_utils.clip.loading.load_clip`.
         data: folder of real sets, or None.
@@ -63,93 +63,97 @@ class AttackSettings:
     data: str | None = None
 
 
-FOOLED = "fooled: pleased by the picture, blind to its damage"
-SEEN = "pleased by the picture, but it sees the damage"
-RESISTED = "resisted: an honest fusion pleases it more"
+FOOLED = "fooled: the image scores well, and its damage is not recognized"
+RECOGNIZED = "the image scores well, but its damage is recognized"
+RESISTED = "resisted: a fusion by a simple rule scores better"
+ADVERSARIAL = ("free pixels", "free decoder")
 
 
-def _attack_verdict(loss: float, honest: float, damage: float) -> str:
-    """What a judge did.
+def _verdict(loss: float, best_rule: float, damaged: float) -> str:
+    """What a CLIP did.
 
     Args:
-        loss: direction loss of the optimized pictures.
-        honest: the lowest direction loss of honest fusions of the same pairs.
-        damage: share of the optimized pictures that the judge calls damaged.
+        loss: direction loss of the optimized images.
+        best_rule: the lowest direction loss of the other fusions of the same pairs.
+        damaged: share of the optimized images that score as artifacts.
     """
-    if loss >= honest:
+    if loss >= best_rule:
         return RESISTED
-    return SEEN if damage > 0.5 else FOOLED
+    return RECOGNIZED if damaged > 0.5 else FOOLED
 
 
-def run_attack(settings: AttackSettings, output: Path) -> dict[str, Any]:
-    """Follow the language terms without bounds, and ask the judge about what comes out.
+def run_robustness(settings: RobustnessSettings, output: Path) -> dict[str, Any]:
+    """Minimize the language terms without bounds, and let the same CLIP rate the results.
 
-    The loss is that of `ldf_utils.losses`: direction and patch term with the paper's weights,
-    every patch kept, no angle term, no perceptual term. Pictures are optimized twice, as free
-    pixels from the average and by a free decoder (`experiments.embedded_clip.adversarial`), and
-    are then judged on
-    views that were not drawn before.
+    The loss is `ldf_utils.losses.fusion_loss.FusionLoss` with the direction and patch term, every
+    patch kept, no angle term and no perceptual term. Images are optimized twice, as free pixels
+    from the average and by a free decoder, and rated on views that were not drawn before.
 
     Args:
         settings: what to do.
-        output: gets ``adversarial.json``, one ``attack_PLACE.png`` for scenes and for real
-        pairs, and
+        output: gets ``robustness.json``, ``images_PLACE.png`` for scenes and for real pairs, and
             ``negatives.npz`` with ``pictures`` (N, H, W) uint8 and ``names``.
 
     Returns:
-        What ``adversarial.json`` holds: for scenes and pairs, for each kind of picture, the
-        direction
-        loss, the patch loss, the score of the attribute "artifacts" and the share of pictures where
-        that is above 0; and the verdict on each attack.
+        The content of ``robustness.json``: for scenes and pairs, for each kind of image, the
+        direction loss, the patch loss, the score of the attribute "artifacts" and the share of
+        images where it is above 0; and a verdict on both kinds of adversarial images.
 
     Raises:
         ValueError: for a setting out of range, or as `real_samples`.
     """
-    if settings.side % 2 or settings.side < 64 or settings.crops < 2 or settings.steps < 1:
-        raise ValueError(
-            "expected an even side from 64 pixels, at least 2 crops and 1 step, found "
-            f"{settings.side}, {settings.crops} and {settings.steps}"
-        )
+    _check(settings)
     clip = load_clip(settings.clip)
-    places = {"scenes": scene_samples(settings.crops, (settings.side,) * 2, settings.seed)}
-    if settings.data:
-        each = max(1, settings.crops // len(find_sets(settings.data)))
-        found = real_samples(settings.data, each, settings.side)
-        places["pairs"] = [s for s in found if s.infrared.shape[-2:] == (settings.side,) * 2]
-        if not places["pairs"]:
-            raise ValueError(
-                f"{settings.data}: no pair of at least {settings.side} pixels a side; expected "
-                "larger pairs, or set a smaller side"
-            )
     content: dict[str, Any] = {"settings": asdict(settings) | {"data": None}, "places": {}}
     content["clip"] = {"name": clip.name, "weights_sha256": weights_digest(clip)}
     if settings.data:
         content["settings"]["data"] = sorted(find_sets(settings.data))
     negatives, names = [], []
-    for place, samples in places.items():
-        pictures = _attacked(clip, samples, settings)
-        judged = {kind: _judged(clip, samples, made) for kind, made in pictures.items()}
-        honest = min(row["direction"] for kind, row in judged.items() if kind not in ATTACKS)
+    for place, samples in _samples(settings).items():
+        images = _fused(clip, samples, settings)
+        rated = {kind: _rate(clip, samples, made) for kind, made in images.items()}
+        best = min(row["direction"] for kind, row in rated.items() if kind not in ADVERSARIAL)
         content["places"][place] = {
             "pictures": len(samples),
-            "judged": judged,
+            "rated": rated,
             "verdicts": {
-                kind: _attack_verdict(judged[kind]["direction"], honest, judged[kind]["damaged"])
-                for kind in ATTACKS
+                kind: _verdict(rated[kind]["direction"], best, rated[kind]["damaged"])
+                for kind in ADVERSARIAL
             },
         }
-        _sheet(samples, pictures, judged, output / f"attack_{place}.png")
-        for kind in ATTACKS:
-            negatives.append(pictures[kind])
+        _sheet(samples, images, rated, output / f"images_{place}.png")
+        for kind in ADVERSARIAL:
+            negatives.append(images[kind])
             names += [f"{place}/{sample.name}/{kind}" for sample in samples]
     whole = (torch.cat(negatives)[:, 0] * 255).round().to(torch.uint8).numpy()
     with atomic_path(output / "negatives.npz") as temporary:
         np.savez_compressed(temporary, pictures=whole, names=np.array(names))
-    write_json(output / "attack.json", content)
+    write_json(output / "robustness.json", content)
     return content
 
 
-ATTACKS = ("free pixels", "free decoder")
+def _check(settings: RobustnessSettings) -> None:
+    if settings.side % 2 or settings.side < 64:
+        raise ValueError(f"side must be even and >= 64, got {settings.side}")
+    for name, least in (("crops", 2), ("steps", 1)):
+        if getattr(settings, name) < least:
+            raise ValueError(f"{name} must be >= {least}, got {getattr(settings, name)}")
+
+
+def _samples(settings: RobustnessSettings) -> dict[str, list[Sample]]:
+    """Generated crops, and real ones where a folder of sets is given."""
+    size = (settings.side, settings.side)
+    places = {"scenes": list(scene_samples(settings.crops, size, settings.seed))}
+    if settings.data:
+        each = max(1, settings.crops // len(find_sets(settings.data)))
+        found = real_samples(settings.data, each, settings.side)
+        places["pairs"] = [s for s in found if s.infrared.shape[-2:] == size]
+        if not places["pairs"]:
+            raise ValueError(
+                f"{settings.data}: no pair has sides of >= {settings.side} pixels; give larger "
+                "pairs, or a smaller side"
+            )
+    return places
 
 
 def _stack(samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -159,29 +163,35 @@ def _stack(samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def _attacked(
-    clip: ClipSpace, samples: Sequence[Sample], settings: AttackSettings
-) -> dict[str, torch.Tensor]:
-    """Kind to pictures ``(N, 1, H, W)``: honest ones, then the two attacks."""
-    infrared, visible = _stack(samples)
-    generator = torch.Generator().manual_seed(settings.seed)
-    criterion = fusion_loss.FusionLoss(
+def _criterion(clip: ClipSpace, patches: int) -> fusion_loss.FusionLoss:
+    """The language terms without the angle term."""
+    return fusion_loss.FusionLoss(
         clip,
         weights=fusion_loss.LossWeights(angle=0.0, perceptual=0.0),
-        sampler=PatchSampler(settings.patches, size=clip.image_size),
+        sampler=PatchSampler(patches, size=clip.image_size),
         entropy_threshold=None,
     )
-    bar = tqdm(total=2 * settings.steps, desc="attacking", leave=False)
 
-    def loss(pictures: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+
+def _fused(
+    clip: ClipSpace, samples: Sequence[Sample], settings: RobustnessSettings
+) -> dict[str, torch.Tensor]:
+    """Kind to images ``(N, 1, H, W)``: fused by rules, the truth if known, then adversarial."""
+    infrared, visible = _stack(samples)
+    generator = torch.Generator().manual_seed(settings.seed)
+    criterion = _criterion(clip, settings.patches)
+    bar = tqdm(total=2 * settings.steps, desc="optimizing images", leave=False)
+
+    def loss(images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         bar.update()
-        return criterion(pictures, infrared[index], visible[index], generator).total
+        return criterion(images, infrared[index], visible[index], generator).total
 
     with bar:
         names = ("average", "maximum", "laplacian_pyramid")
         made = {name: rules.RULES[name](infrared, visible) for name in names}
-        if all(sample.oracle is not None for sample in samples):
-            made["true fusion"] = torch.stack([sample.oracle for sample in samples])
+        oracles = [sample.oracle for sample in samples if sample.oracle is not None]
+        if len(oracles) == len(samples):
+            made["true fusion"] = torch.stack(oracles)
         made["free pixels"] = adversarial.optimize_pixels(loss, made["average"], settings.steps)
         made["free decoder"] = adversarial.optimize_decoder(
             loss, infrared, visible, settings.steps, generator, batch=4
@@ -190,16 +200,11 @@ def _attacked(
 
 
 @torch.no_grad()
-def _judged(clip: ClipSpace, samples: Sequence[Sample], pictures: torch.Tensor) -> dict[str, float]:
-    """What the judge says: direction and patch loss, and how damaged it finds the pictures."""
-    examiner = fusion_loss.FusionLoss(
-        clip,
-        weights=fusion_loss.LossWeights(angle=0.0, perceptual=0.0),
-        sampler=PatchSampler(16, size=clip.image_size),
-        entropy_threshold=None,
-    )
-    terms = examiner(pictures, *_stack(samples), torch.Generator().manual_seed(1)).terms
-    scores = attribute_scores(clip, clip.encode_image(pictures), "artifacts")
+def _rate(clip: ClipSpace, samples: Sequence[Sample], images: torch.Tensor) -> dict[str, float]:
+    """Direction and patch loss, and how damaged the CLIP rates the images."""
+    generator = torch.Generator().manual_seed(1)
+    terms = _criterion(clip, 16)(images, *_stack(samples), generator).terms
+    scores = attribute_scores(clip, clip.encode_image(images), "artifacts")
     return {
         "direction": terms["direction"].item(),
         "patch": terms["patch"].item(),
@@ -210,13 +215,13 @@ def _judged(clip: ClipSpace, samples: Sequence[Sample], pictures: torch.Tensor) 
 
 def _sheet(
     samples: Sequence[Sample],
-    pictures: Mapping[str, torch.Tensor],
-    judged: Mapping[str, Mapping[str, float]],
+    fused: Mapping[str, torch.Tensor],
+    rated: Mapping[str, Mapping[str, float]],
     path: Path,
 ) -> None:
-    """Rows of pictures with what the judge says, one column a pair."""
+    """Rows of images with their ratings, one column a pair."""
     shown = samples[:6]
-    rows = dict(zip(("infrared", "visible"), _stack(shown), strict=True)) | dict(pictures)
+    rows = dict(zip(("infrared", "visible"), _stack(shown), strict=True)) | dict(fused)
     size = (1.6 * len(shown) + 2.2, 1.6 * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(rows), len(shown), squeeze=False)
@@ -225,9 +230,9 @@ def _sheet(
             axis.imshow(image[0], cmap="gray", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
         label = kind
-        if kind in judged:
-            label += f"\nL_dir {judged[kind]['direction']:.2f}"
-            label += f"\nartifacts {judged[kind]['artifacts']:+.2f}"
+        if kind in rated:
+            label += f"\nL_dir {rated[kind]['direction']:.2f}"
+            label += f"\nartifacts {rated[kind]['artifacts']:+.2f}"
         line[0].set_ylabel(label, rotation=0, ha="right", va="center")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
@@ -236,36 +241,38 @@ def _sheet(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.robustness",
-        description="Follow the language terms with free pixels and a free decoder.",
+        description="Minimize the language terms over free pixels and over a free decoder.",
     )
-    parser.add_argument("--data", metavar="DIR", help="folder of real sets to attack as well")
-    parser.add_argument("--steps", type=int, default=AttackSettings.steps)
-    parser.add_argument("--crops", type=int, default=AttackSettings.crops)
-    parser.add_argument("--side", type=int, default=AttackSettings.side, help="pixels of a crop")
-    parser.add_argument("--patches", type=int, default=AttackSettings.patches)
-    parser.add_argument("--seed", type=int, default=AttackSettings.seed)
-    parser.add_argument("--clip", default=AttackSettings.clip, help="mini, or a model's folder")
-    parser.add_argument("--output", type=Path, default=Path("runs/attack"), metavar="DIR")
+    parser.add_argument("--data", metavar="DIR", help="folder of real sets to use as well")
+    parser.add_argument("--steps", type=int, default=RobustnessSettings.steps)
+    parser.add_argument("--crops", type=int, default=RobustnessSettings.crops)
+    parser.add_argument(
+        "--side", type=int, default=RobustnessSettings.side, help="pixels of a crop"
+    )
+    parser.add_argument("--patches", type=int, default=RobustnessSettings.patches)
+    parser.add_argument("--seed", type=int, default=RobustnessSettings.seed)
+    parser.add_argument("--clip", default=RobustnessSettings.clip, help="mini, or a model's folder")
+    parser.add_argument("--output", type=Path, default=Path("runs/robustness"), metavar="DIR")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line: 0 when done, whatever the verdict is; 1 when something failed."""
+    """Run the command; return 0 when done, whatever the verdict is, and 1 when it failed."""
     arguments = vars(_parser().parse_args(argv))
     output = arguments.pop("output")
     try:
-        content = run_attack(AttackSettings(**arguments), output)
+        content = run_robustness(RobustnessSettings(**arguments), output)
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explain(error)}", file=sys.stderr)
         return 1
     for place, found in content["places"].items():
         for kind, verdict in found["verdicts"].items():
-            before, after = found["judged"]["average"], found["judged"][kind]
+            before, after = found["rated"]["average"], found["rated"][kind]
             print(
                 f"{place}, {kind}: L_dir {before['direction']:.3f} to {after['direction']:.3f}, "
                 f"artifacts {before['artifacts']:+.3f} to {after['artifacts']:+.3f}: {verdict}"
             )
-    print(f"pictures in {output}")
+    print(f"images in {output}")
     return 0
 
 

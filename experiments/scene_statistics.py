@@ -1,10 +1,10 @@
-"""Are generated pairs like real ones? Histograms, spectra and gradients of both, and sheets to see.
+"""Are generated pairs like real ones? Histograms, spectra and gradients of both, and sheets.
 
     python -m experiments.scene_statistics --data DIR   # DIR: a folder of sets with ir/ and vi/
 
-writes ``docs/scene_statistics.png`` (curves) and ``.json`` (numbers), and, for the
-eye, ``runs/scene_statistics/real.png`` and ``generated.png``. The sheets hold real pictures, whose
-terms are those of their sets, so they stay out of the repository.
+It writes ``docs/scene_statistics.png`` (curves) and ``.json`` (numbers), and sheets to look at,
+``runs/scene_statistics/real.png`` and ``generated.png``. The sheets contain real images, which
+are subject to the terms of their sets, so they stay out of the repository.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional as F
 
 from ldf_utils.data.cli import run_command
-from ldf_utils.data.files import write_json
+from ldf_utils.data.files import explain, write_json
 from ldf_utils.data.images import ImageError, luminance, write_image
 from ldf_utils.data.pairs import find_sets
 from ldf_utils.data.scenes import render
@@ -30,77 +30,91 @@ ROOT = Path(__file__).resolve().parent.parent
 SIZE = (128, 160)
 BINS = 32
 KINDS = ("infrared", "visible")
+Shown = tuple[torch.Tensor, torch.Tensor]
 
 
-def small(pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures of any size at the size of the comparison, ``(B, 1, 128, 160)``."""
-    return F.interpolate(pictures, SIZE, mode="bilinear", antialias=True)
+def resize(images: torch.Tensor) -> torch.Tensor:
+    """Resize images to the size of the comparison, ``(B, 1, 128, 160)``."""
+    return F.interpolate(images, SIZE, mode="bilinear", antialias=True)
 
 
-def curves(pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Three distributions of each picture.
+def curves(images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Compute three distributions of each image.
 
     Args:
-        pictures: ``(B, 1, 128, 160)`` in [0, 1].
+        images: ``(B, 1, 128, 160)`` in [0, 1].
 
     Returns:
         ``histogram`` (share of pixels a bin), ``spectrum`` (log10 of the mean power a ring of
         frequencies, relative to the lowest) and ``gradient`` (log10 of the share of pixels whose
         gradient exceeds the threshold), each ``(B, BINS)`` or shorter.
     """
-    flat = pictures.flatten(1)
+    flat = images.flatten(1)
     bins = (flat * BINS).long().clamp(max=BINS - 1)
     histogram = F.one_hot(bins, BINS).float().mean(1)
     window = torch.hann_window(SIZE[0])[:, None] * torch.hann_window(SIZE[1])
-    centered = (pictures - pictures.mean((-2, -1), keepdim=True))[:, 0]
+    centered = (images - images.mean((-2, -1), keepdim=True))[:, 0]
     power = torch.fft.rfft2(centered * window).abs() ** 2
     frequency = torch.hypot(torch.fft.fftfreq(SIZE[0])[:, None], torch.fft.rfftfreq(SIZE[1])[None])
     edges = torch.logspace(-1.7, -0.31, 17)
     rings = [(frequency >= a) & (frequency < b) for a, b in itertools.pairwise(edges)]
     spectrum = torch.stack([power[:, ring].mean(1) for ring in rings], 1).clamp_min(1e-9).log10()
-    dx = pictures.diff(dim=-1)[..., :-1, :]
-    dy = pictures.diff(dim=-2)[..., :, :-1]
+    dx = images.diff(dim=-1)[..., :-1, :]
+    dy = images.diff(dim=-2)[..., :, :-1]
     slope = torch.hypot(dx, dy).flatten(1)
     limits = torch.logspace(-2.5, -0.3, 16)
     gradient = (slope[:, None] > limits[:, None]).float().mean(-1).clamp_min(1e-4).log10()
     return {"histogram": histogram, "spectrum": spectrum - spectrum[:, :1], "gradient": gradient}
 
 
-def numbers(pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-    """One number each: mean, contrast, sharpness, slope of the spectrum, skewness; ``(B,)``."""
-    made = curves(pictures)
-    flat = pictures.flatten(1)
+def numbers(images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Compute five numbers per image, each ``(B,)``.
+
+    Mean, standard deviation, mean gradient, fall of the spectrum and skewness.
+
+    Args:
+        images: ``(B, 1, 128, 160)`` in [0, 1].
+    """
+    made = curves(images)
+    flat = images.flatten(1)
     mean, std = flat.mean(1), flat.std(1)
-    gradient = pictures.diff(dim=-1).abs().mean((1, 2, 3)) + pictures.diff(dim=-2).abs().mean(
-        (1, 2, 3)
-    )
+    across, down = (images.diff(dim=dim).abs().mean((1, 2, 3)) for dim in (-1, -2))
     skew = ((flat - mean[:, None]) ** 3).mean(1) / std.clamp_min(1e-4) ** 3
     return {
-        "mean": mean, "standard deviation": std, "mean gradient": gradient / 2,
-        "fall of the spectrum": -made["spectrum"][:, -4:].mean(1), "skewness": skew,
-    }  # fmt: skip
+        "mean": mean,
+        "standard deviation": std,
+        "mean gradient": (across + down) / 2,
+        "fall of the spectrum": -made["spectrum"][:, -4:].mean(1),
+        "skewness": skew,
+    }
 
 
 def compare(real: dict[str, torch.Tensor], generated: torch.Tensor) -> dict[str, dict[str, float]]:
-    """Share of real pictures that lie within the middle 90 % of the generated ones, per number."""
+    """Compute the share of real images within the middle 90 % of generated ones, per number."""
     rows = numbers(generated)
     limits = {k: torch.quantile(v, torch.tensor([0.05, 0.95])) for k, v in rows.items()}
     return {
         name: {
             key: round(float(((v >= limits[key][0]) & (v <= limits[key][1])).float().mean()), 3)
-            for key, v in numbers(pictures).items()
+            for key, v in numbers(images).items()
         }
-        for name, pictures in real.items()
+        for name, images in real.items()
     }
 
 
 def _draw(real: dict, generated: dict, title: str, alt: str, path: Path) -> None:
     use_style()
     fig, axes = plt.subplots(2, 3, figsize=(WIDTH, 5.6), layout="constrained", sharex="col")
-    labels = {"histogram": "luminance", "spectrum": "frequency (log scale)",
-              "gradient": "threshold (log scale)"}  # fmt: skip
-    heights = {"histogram": "share of pixels", "spectrum": "power, log10",
-               "gradient": "share above it, log10"}  # fmt: skip
+    labels = {
+        "histogram": "luminance",
+        "spectrum": "frequency (log scale)",
+        "gradient": "threshold (log scale)",
+    }
+    heights = {
+        "histogram": "share of pixels",
+        "spectrum": "power, log10",
+        "gradient": "share above it, log10",
+    }
     for row, kind in zip(axes, KINDS, strict=True):
         made = curves(generated[kind])
         for ax, key in zip(row, labels, strict=True):
@@ -108,9 +122,9 @@ def _draw(real: dict, generated: dict, title: str, alt: str, path: Path) -> None
             x = torch.linspace(0, 1, made[key].shape[1])
             ax.fill_between(x, low, high, color="#cfcfcf", label="generated, 10 to 90 %")
             styles = zip(COLORS, LINES, strict=True)
-            for (name, pictures), (color, line) in zip(real[kind].items(), styles, strict=False):
-                ax.plot(x, curves(pictures)[key].median(0).values, color=color, linestyle=line,
-                        label=name)  # fmt: skip
+            for (name, images), (color, line) in zip(real[kind].items(), styles, strict=False):
+                median = curves(images)[key].median(0).values
+                ax.plot(x, median, color=color, linestyle=line, label=name)
             ax.set_title(f"{kind}: {key}", loc="left")
             ax.set_ylabel(heights[key])
             if kind == KINDS[-1]:
@@ -120,77 +134,91 @@ def _draw(real: dict, generated: dict, title: str, alt: str, path: Path) -> None
     present(
         fig,
         title=title,
-        caption="Median of each real set against the middle 80 % of generated pictures, all at "
+        caption="Median of each real set against the middle 80 % of generated images, all at "
         f"{SIZE[1]} x {SIZE[0]} pixels (`python -m experiments.scene_statistics`).",
         alt=alt,
         path=path,
     )
 
 
-def _sheet(
-    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], path: Path, columns: int = 6
-) -> Path:
+def _sheet(pairs: Sequence[Shown], path: Path, columns: int = 6) -> None:
     """Infrared above visible, ``columns`` pairs a row."""
-    blocks = [torch.cat([small(i[None])[0], small(v[None])[0]], 1) for i, v in pairs]
+    blocks = [torch.cat([resize(i[None])[0], resize(v[None])[0]], 1) for i, v in pairs]
     blocks = [F.pad(block, (0, 4, 0, 6), value=1.0) for block in blocks]
     blocks = blocks[: len(blocks) // columns * columns]
     rows = [torch.cat(blocks[k : k + columns], 2) for k in range(0, len(blocks), columns)]
-    return write_image(torch.cat(rows, 1), path)
+    write_image(torch.cat(rows, 1), path)
+
+
+def _read_sets(data: str) -> tuple[dict[str, dict[str, torch.Tensor]], list[Shown]]:
+    """Kind to set to its images, for sets of at least 5 pairs, and six pairs of each to show."""
+    real: dict[str, dict[str, torch.Tensor]] = {kind: {} for kind in KINDS}
+    shown: list[Shown] = []
+    for name, pairs in find_sets(data).items():
+        if len(pairs) < 5:
+            print(f"{name}: left out, since it has fewer than 5 pairs", file=sys.stderr)
+            continue
+        both = [(resize(p.infrared[None]), resize(p.luminance[None])) for p in pairs]
+        real["infrared"][name] = torch.cat([infrared for infrared, _ in both])
+        real["visible"][name] = torch.cat([visible for _, visible in both])
+        shown += [(i[0], v[0]) for i, v in both[:: max(len(both) // 6, 1)][:6]]
+    if not shown:
+        raise ImageError(f"{data}: no set has >= 5 pairs")
+    return real, shown
+
+
+def _generate(count: int, seed: int) -> dict[str, torch.Tensor]:
+    """Kind to generated images, rendered at twice the size of the comparison."""
+    size = (2 * SIZE[0], 2 * SIZE[1])
+    parts = [render(24, size, seed, start=k) for k in range(0, count, 24)]
+    return {
+        "infrared": resize(torch.cat([part.infrared for part in parts])),
+        "visible": resize(torch.cat([luminance(part.visible) for part in parts])),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line."""
+    """Run the command; return 1 when it failed."""
     parser = argparse.ArgumentParser(prog="python -m experiments.scene_statistics")
     parser.add_argument("--data", required=True, help="folder of real sets, each with ir/ and vi/")
     parser.add_argument("--count", type=int, default=240, help="generated pairs")
     parser.add_argument("--seed", type=int, default=90_700)
     args = parser.parse_args(argv)
     try:
-        sets = {name: pairs for name, pairs in find_sets(args.data).items() if len(pairs) >= 5}
-    except ImageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        real, shown = _read_sets(args.data)
+    except (ImageError, OSError) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
         return 1
-    real: dict[str, dict[str, torch.Tensor]] = {kind: {} for kind in KINDS}
-    shown = []
-    for name, pairs in sets.items():
-        both = [(small(p.infrared[None]), small(p.luminance[None])) for p in pairs]
-        real["infrared"][name] = torch.cat([infrared for infrared, _ in both])
-        real["visible"][name] = torch.cat([visible for _, visible in both])
-        shown += [(i[0], v[0]) for i, v in both[:: max(len(both) // 6, 1)][:6]]
-    size = (2 * SIZE[0], 2 * SIZE[1])
-    parts = [render(24, size, args.seed, start=k) for k in range(0, args.count, 24)]
-    generated = {
-        "infrared": small(torch.cat([part.infrared for part in parts])),
-        "visible": small(torch.cat([luminance(part.visible) for part in parts])),
-    }
+    generated = _generate(args.count, args.seed)
     shares = {kind: compare(real[kind], generated[kind]) for kind in KINDS}
-    values = [v for kind in KINDS for row in shares[kind].values() for v in row.values()]
-    inside = sum(values) / len(values)
-    worst = min(
-        ((v, kind, name, key) for kind in KINDS for name, row in shares[kind].items()
-         for key, v in row.items()),
-    )  # fmt: skip
-    write_json(
-        ROOT / "docs" / "scene_statistics.json",
-        {"command": "python -m experiments.scene_statistics --data DIR", "generated": args.count,
-         "pairs": {name: len(pairs) for name, pairs in sets.items()},
-         "share_of_real_pictures_within_the_middle_90_percent": shares,
-         "mean_share": round(inside, 3)},
-    )  # fmt: skip
+    flat = [
+        (share, kind, name, key)
+        for kind in KINDS
+        for name, row in shares[kind].items()
+        for key, share in row.items()
+    ]
+    mean, worst = sum(row[0] for row in flat) / len(flat), min(flat)
+    record = {
+        "command": "python -m experiments.scene_statistics --data DIR",
+        "generated": args.count,
+        "pairs": {name: len(images) for name, images in real["infrared"].items()},
+        "share_of_real_pictures_within_the_middle_90_percent": shares,
+        "mean_share": round(mean, 3),
+    }
+    write_json(ROOT / "docs" / "scene_statistics.json", record)
     finding = (
-        f"{inside:.0%} of real values lie within the middle 90 % of generated ones; farthest off: "
+        f"{mean:.0%} of real values lie within the middle 90 % of generated ones; farthest off: "
         f"{worst[3]} of {worst[2]} {worst[1]} ({worst[0]:.0%})"
     )
     alt = (
         "Six plots, infrared above visible: histogram, spectrum and gradients. Lines of the real "
-        f"sets run mostly inside a grey band of generated pictures. {finding}."
+        f"sets run mostly inside a gray band of generated images. {finding}."
     )
     _draw(real, generated, finding, alt, ROOT / "docs" / "scene_statistics.png")
     folder = ROOT / "runs" / "scene_statistics"
     _sheet(shown, folder / "real.png")
-    count = min(len(shown), args.count)
-    _sheet([(generated["infrared"][k], generated["visible"][k]) for k in range(count)],
-           folder / "generated.png")  # fmt: skip
+    pairs = list(zip(generated["infrared"], generated["visible"], strict=True))
+    _sheet(pairs[: len(shown)], folder / "generated.png")
     print(f"docs/scene_statistics.png, .json; sheets in {folder.relative_to(ROOT)}")
     return 0
 

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ldf_utils import evaluation
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.data.cli import run_command
-from ldf_utils.data.files import write_json, write_text
+from ldf_utils.data.files import explain, write_json, write_text
 from ldf_utils.data.pairs import Pair, find_sets
 from ldf_utils.data.scenes import render, write_set
 from ldf_utils.fusion import rules
@@ -39,14 +39,14 @@ CONFIG = TrainConfig(
     crop=128,
     patches=8,
     learning_rate=2e-3,
-    weight_perceptual=200.0,  # the small judge is easily pleased; this holds it to the scene
+    weight_perceptual=200.0,  # high, since the small CLIP is easily fooled
     clip="mini",
 )
 METRICS = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM")
 
 
 def scene_pairs(count: int, seed: int, size: tuple[int, int] = SIZE) -> list[Pair]:
-    """Generated pairs in memory."""
+    """Render pairs in memory."""
     pairs = []
     for start in tqdm(range(0, count, 20), desc="rendering scenes", leave=False):
         batch = render(min(20, count - start), size, seed, start=start)
@@ -56,7 +56,7 @@ def scene_pairs(count: int, seed: int, size: tuple[int, int] = SIZE) -> list[Pai
 
 
 def train(config: TrainConfig = CONFIG, folder: Path = FOLDER) -> Path:
-    """Train on generated scenes alone and write the weights with a record of how.
+    """Train on generated scenes alone, and write the weights with a record of the settings.
 
     Args:
         config: the settings; the default made the shipped weights.
@@ -71,17 +71,21 @@ def train(config: TrainConfig = CONFIG, folder: Path = FOLDER) -> Path:
     result = fit(config, pairs, clip=clip, folder="runs/shipped")
     record = {
         "command": "python -m experiments.shipped_network train",
-        "scenes": SCENES, "size": SIZE, "seed": SEED, "config": config.to_dict(),
+        "scenes": SCENES,
+        "size": SIZE,
+        "seed": SEED,
+        "config": config.to_dict(),
         "minutes": round((time.perf_counter() - started) / 60, 1),
-        "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
         "parameters": sum(p.numel() for p in result.network.parameters()),
-    }  # fmt: skip
+    }
     write_json(folder / RECORD, record)
     return Path(save_network(result.network, folder / WEIGHTS, metadata=record))
 
 
 def measure(data_dir: str | None) -> dict[str, dict[str, dict[str, float]]]:
-    """Means and mean ranks of the shipped network and of the classical rules, per set.
+    """Compute means and mean ranks of the shipped network and of the classical rules, per set.
 
     Args:
         data_dir: a folder of real sets, or None for held-out scenes only.
@@ -106,17 +110,15 @@ def measure(data_dir: str | None) -> dict[str, dict[str, dict[str, float]]]:
         rows = evaluation.evaluate_set(pairs, methods=[], metrics=METRICS, extra=fusers, jobs=2)
         ranks = evaluation.mean_ranks(rows)
         table[name] = {
-            row["method"]: {
-                "pairs": len(pairs), "rank": round(ranks[row["method"]], 2),
-                **{m: round(row[m], 4) for m in METRICS},
-            }
+            row["method"]: {"pairs": len(pairs), "rank": round(ranks[row["method"]], 2)}
+            | {m: round(row[m], 4) for m in METRICS}
             for row in evaluation.mean_rows(rows)
-        }  # fmt: skip
+        }
     return table
 
 
 def among_rivals(rows: Mapping[str, Mapping[str, float]], path: str) -> dict[str, dict[str, float]]:
-    """Published means of other methods on the same pairs, together with ours, ranked anew.
+    """Rank our means together with published ones of other methods on the same pairs.
 
     Args:
         rows: method to metric to mean, one set of `measure`.
@@ -132,7 +134,9 @@ def among_rivals(rows: Mapping[str, Mapping[str, float]], path: str) -> dict[str
         published = list(csv.DictReader(file))
     lacking = {"method", *METRICS} - set(published[0] if published else ())
     if lacking:
-        raise ValueError(f"{path}: no column {', '.join(sorted(lacking))}; expected {METRICS}")
+        raise ValueError(
+            f"{path}: no column {', '.join(sorted(lacking))}; expected method, {', '.join(METRICS)}"
+        )
     means = {row["method"]: {m: float(row[m]) for m in METRICS} for row in published}
     means |= {name: {m: row[m] for m in METRICS} for name, row in rows.items()}
     ranks = evaluation.mean_ranks(
@@ -147,20 +151,30 @@ def card(
     size: int,
     rivals: Mapping[str, Mapping[str, float]] | None = None,
 ) -> str:
-    """The model card as Markdown."""
+    """Write the model card as Markdown.
+
+    Args:
+        record: written by `train`.
+        table: of `measure`.
+        size: of the weights in bytes.
+        rivals: of `among_rivals`, or None.
+
+    Returns:
+        The text.
+    """
     config = record["config"]
     lines = [
         "# The fusion network that ships",
         "",
         f"`{WEIGHTS}`: a `BoundedFusionNetwork` of {record['parameters']:,} parameters "
-        f"({size / 1e6:.2f} MB). It mixes and amplifies what the two sources hold; it cannot "
+        f"({size / 1e6:.2f} MB). It mixes and amplifies what the two sources contain; it cannot "
         "invent texture.",
         "",
         "| | |",
         "|---|---|",
         f"| data | {record['scenes']} generated pairs of {record['size'][1]} x "
         f"{record['size'][0]} pixels, seed {record['seed']}; no real picture |",
-        f"| judge | the embedded CLIP (`{config['clip']}`) |",
+        f"| CLIP | the embedded CLIP (`{config['clip']}`) |",
         f"| training | {config['steps']} steps of {config['batch']} crops of {config['crop']} "
         f"pixels, {config['patches']} patches each, {record['minutes']} minutes on "
         f"{record['threads']} CPU threads |",
@@ -171,9 +185,8 @@ def card(
         "",
         "Means over each set, luminance rounded to 0..255, MI in nats, against the classical rules "
         "of `ldf_utils.fusion.rules`. Rank: mean over the nine metrics, among the methods of the "
-        "set; "
-        "set; "
-        "1 is best. Made by `python -m experiments.shipped_network card --data DIR --rivals FILE`.",
+        "set; 1 is best. Made by `python -m experiments.shipped_network card --data DIR --rivals "
+        "FILE`.",
         "",
         "| set | pairs | method | rank | " + " | ".join(METRICS) + " |",
         "|---" * (4 + len(METRICS)) + "|",
@@ -196,7 +209,7 @@ def card(
             lines.append(f"| {method} | {row['rank']:.2f} | {cells} |")
     lines += [
         "",
-        "Limits: trained on generated scenes, under a small judge. Contrast and activity rise; "
+        "Limits: trained on generated scenes, with a small CLIP. Contrast and activity rise; "
         "agreement with the sources (SSIM) falls, as it does for language-driven fusion in "
         "general. It is a starting point for the tutorial, not a product.",
         "",
@@ -205,7 +218,7 @@ def card(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line."""
+    """Run the command; return 1 when it failed."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.shipped_network", description=__doc__
     )
@@ -228,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_text(FOLDER / CARD, card(record, table, size, rivals))
             print(f"card in {CARD}")
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explain(error)}", file=sys.stderr)
         return 1
     return 0
 

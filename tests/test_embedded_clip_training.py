@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from experiments.embedded_clip import evaluation, training
-from experiments.embedded_clip.training import MiniClipConfig
+from experiments.embedded_clip import evaluation, losses, training
+from experiments.embedded_clip.training import EmbeddedClipConfig
 from ldf_utils.clip.loading import MINI_FOLDER, load_clip
 from ldf_utils.clip.model import PROMPTS
 from ldf_utils.data.images import luminance, read_image
@@ -18,7 +18,7 @@ def test_contrastive_loss_against_the_definition(generator):
     logits = torch.randn(5, 7, generator=generator)
     state = torch.randint(-1, 2, (5, 7), generator=generator)
     state[0, 0], state[0, 1] = 1, -1
-    loss = training.contrastive_loss(logits, state > 0, state < 0)
+    loss = losses.contrastive_loss(logits, state > 0, state < 0)
     total = []
     for scores, marks in ((logits, state), (logits.T, state.T)):
         rows = []
@@ -37,7 +37,7 @@ def test_denial_loss_against_the_definition(generator):
 
     pictures, yes, no = unit(5), unit(2), unit(2)
     truth = torch.tensor([[1.0, 0, -1], [1, 0, 0], [-1, 0, 1], [0, 1, 1], [-1, 1, 0]])
-    loss = training.denial_loss(pictures, truth, yes, no, [0, 2], scale=7.0)
+    loss = losses.denial_loss(pictures, truth, yes, no, [0, 2], scale=7.0)
     parts = []
     for a, k in enumerate([0, 2]):
         for sign in (1.0, -1.0):
@@ -45,57 +45,88 @@ def test_denial_loss_against_the_definition(generator):
             each = [pictures[i] @ (yes[a] - no[a]) * 7 * sign for i in rows]
             parts.append(sum(torch.log(1 + torch.exp(-x)) for x in each) / len(each))
     torch.testing.assert_close(loss, sum(parts) / 4)
-    heavy = training.attribute_loss(
+    heavy = losses.attribute_loss(
         7 * pictures @ (yes - no).T, truth[:, [0, 2]], torch.tensor([3.0, 1.0])
     )
     torch.testing.assert_close(heavy, (3 * sum(parts[:2]) + sum(parts[2:])) / 8)
 
 
-def test_copy_loss_against_the_definition():
+def test_degradation_loss_against_the_definition():
     pictures = torch.eye(3)[None]  # one scene, three views; the last was made of the first
     origin = torch.tensor([[0, 1, 0]])
     change = torch.zeros(1, 3, 4)
     yes, no = torch.eye(3)[[2, 1]], torch.eye(3)[[0, 2]]
-    assert training.copy_loss(pictures, origin, change, yes, no, [1, 3]) == 0
+    assert losses.degradation_loss(pictures, origin, change, yes, no, [1, 3]) == 0
     change[0, 2, 1] = 1.0  # the margin of the copy is 1, of its original -1
-    loss = training.copy_loss(pictures, origin, change, yes, no, [1, 3], scale=2.0)
+    loss = losses.degradation_loss(pictures, origin, change, yes, no, [1, 3], scale=2.0)
     assert loss.item() == pytest.approx(math.log1p(math.exp(-4)))
     change[0, 2, 3] = -1.0  # the margin of the copy is -1, of its original 0
-    loss = training.copy_loss(pictures, origin, change, yes, no, [1, 3], scale=2.0)
+    loss = losses.degradation_loss(pictures, origin, change, yes, no, [1, 3], scale=2.0)
     expected = (math.log1p(math.exp(-4)) + math.log1p(math.exp(-2))) / 2
     assert loss.item() == pytest.approx(expected)
+
+
+def test_direction_losses_are_l_dir_and_no_source_counts(generator):
+    unit = torch.nn.functional.normalize
+    images = unit(torch.randn(3, 5, 8, generator=generator), dim=-1)
+    infrared_text, visible_text, fused_text = unit(torch.randn(3, 8, generator=generator), dim=-1)
+    found = training.direction_losses(
+        images, torch.stack([infrared_text, visible_text, fused_text])
+    )
+    assert found.shape == (3, 3)
+    cosine = torch.nn.functional.cosine_similarity
+    for g in range(3):
+        for v in range(3):
+            fused = images[g, v + 2]
+            a = cosine(fused - images[g, 1], fused_text - infrared_text, dim=0)
+            b = cosine(fused - images[g, 0], fused_text - visible_text, dim=0)
+            torch.testing.assert_close(found[g, v], 1 - (a + b) / 2)
+
+
+def test_the_learning_rate_warms_up_and_falls_in_two_cycles():
+    config = EmbeddedClipConfig(steps=100, second_cycle_steps=40, textured_steps=20, warm_up=10)
+    factors = [config.learning_rate_factor(step) for step in range(config.total_steps)]
+    assert factors[0] == pytest.approx(0.1) and max(factors) == factors[9] == 1.0
+    assert factors[100] == pytest.approx(config.second_cycle_rate)
+    assert min(factors[10:]) >= 0.02 and factors[-1] == pytest.approx(0.02, abs=0.01)
+    rises = [step for step in range(11, 160) if factors[step] > factors[step - 1]]
+    assert rises == [100, 140], "it rises only where a cycle begins"
+
+
+def test_augmentation_grows_and_then_covers_its_last_share():
+    config = EmbeddedClipConfig(steps=100)
+    shares = [config.augmented_share(step) for step in (0, 25, 49, 50, 120)]
+    assert shares == pytest.approx([0.25, 0.375, 0.495, 1.0, 1.0])
 
 
 def test_maxima_come_before_averages(generator):
     images = torch.rand(4, 7, 1, 8, 8, generator=generator)
     images[:2, 3] = (images[:2, 0] + images[:2, 1]) / 2
     images[2:, 3] = torch.maximum(images[2:, 0], images[2:, 1])
-    scores = torch.tensor([0.1, 0.3, 0.2, 0.4])
-    assert training.order_loss(images, scores).item() == pytest.approx(0.15 - 0.3 + 0.2)
-    assert training.order_loss(images, torch.tensor([0.0, 0, 1, 1])) == 0
-    assert training.order_loss(images[:2], scores[:2]) == 0  # no maximum to compare with
+    direction = torch.tensor([0.9, 0.7, 0.8, 0.6])
+    assert losses.order_loss(images, direction).item() == pytest.approx(0.15 + 0.7 - 0.8, abs=1e-6)
+    assert losses.order_loss(images, torch.tensor([1.0, 1, 0, 0])) == 0
+    assert losses.order_loss(images[:2], direction[:2]) == 0  # no maximum to compare with
 
 
 def test_pair_loss_against_the_definition():
     infrared, visible = torch.eye(4)[:2], torch.eye(4)[2:]
     texts = torch.eye(4)[[0, 2, 3]]  # the first infrared picture is the sentence, as is the visible
     expected = (math.log1p(math.exp(-3 * 2)) + math.log1p(math.exp(-3 * 0))) / 2
-    assert training.pair_loss(infrared, visible, texts, 3.0).item() == pytest.approx(expected)
-    swapped = training.pair_loss(visible, infrared, texts, 3.0)
-    assert swapped > training.pair_loss(infrared, visible, texts, 3.0)
+    assert losses.pair_loss(infrared, visible, texts, 3.0).item() == pytest.approx(expected)
+    swapped = losses.pair_loss(visible, infrared, texts, 3.0)
+    assert swapped > losses.pair_loss(infrared, visible, texts, 3.0)
 
 
 def test_statistics_are_those_of_the_averaged_weights(training_scenes):
-    """After counting, what a batch norm remembers is what its inputs are on lessons."""
+    """After counting, what a batch norm remembers is what its inputs are on training images."""
     torch.manual_seed(0)
     visual = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5))
-    average = torch.nn.Module()
-    average.visual = visual
     seen = []
     visual[0].register_forward_hook(lambda _m, _i, output: seen.append(output.detach()))
     visual[1].running_mean.fill_(7.0)  # of other weights
-    config = MiniClipConfig(groups=4)
-    training._count_statistics(average, training_scenes, None, config, batches=3)
+    config = EmbeddedClipConfig(scenes_per_step=4)
+    training.count_statistics(visual, training_scenes, None, config, batches=3)
     assert len(seen) == 3
     expected = torch.stack([batch.mean((0, 2, 3)) for batch in seen]).mean(0)
     close = dict(rtol=1e-3, atol=1e-4)
@@ -106,12 +137,23 @@ def test_statistics_are_those_of_the_averaged_weights(training_scenes):
 
 def test_training_resumes_where_it_was(tmp_path, training_scenes, monkeypatch):
     monkeypatch.setattr(training, "load_scenes", lambda *_, **__: training_scenes)
-    tiny = dict(steps=3, more_steps=1, rough_steps=1, groups=2, captions=12, warm_up=1,
-                save_every=2, threads=1, scenes=44, attacks=(0.5,), attack_steps=2,
-                attack_scenes=4)  # fmt: skip
+    tiny = {
+        "steps": 3,
+        "second_cycle_steps": 1,
+        "textured_steps": 1,
+        "scenes_per_step": 2,
+        "captions": 12,
+        "warm_up": 1,
+        "save_every": 2,
+        "threads": 1,
+        "scenes": 44,
+        "adversarial_at": (0.5,),
+        "adversarial_steps": 2,
+        "adversarial_scenes": 4,
+    }
     threads = torch.get_num_threads()
     try:
-        training.train(MiniClipConfig(**tiny), tmp_path / "a", tmp_path / "work_a")
+        training.train(EmbeddedClipConfig(**tiny), tmp_path / "a", tmp_path / "work_a")
         stop = torch.optim.lr_scheduler.LambdaLR.step
         calls = []
 
@@ -123,17 +165,19 @@ def test_training_resumes_where_it_was(tmp_path, training_scenes, monkeypatch):
 
         monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", step)
         with pytest.raises(KeyboardInterrupt):
-            training.train(MiniClipConfig(**tiny), tmp_path / "b", tmp_path / "work_b")
+            training.train(EmbeddedClipConfig(**tiny), tmp_path / "b", tmp_path / "work_b")
         assert not (tmp_path / "b").exists()
         monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", stop)
-        training.train(MiniClipConfig(**tiny), tmp_path / "b", tmp_path / "work_b")
+        training.train(EmbeddedClipConfig(**tiny), tmp_path / "b", tmp_path / "work_b")
     finally:
         torch.set_num_threads(threads)
     first, second = (load_clip(tmp_path / name).model.state_dict() for name in "ab")
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, rtol=0, atol=0)
     with pytest.raises(ValueError, match="other settings"):
-        training.train(MiniClipConfig(**{**tiny, "seed": 9}), tmp_path / "b", tmp_path / "work_b")
+        training.train(
+            EmbeddedClipConfig(**{**tiny, "seed": 9}), tmp_path / "b", tmp_path / "work_b"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +213,7 @@ def test_shipped_model_orders_the_oracle_first(training_batch):
     images = training_batch.images.flatten(0, 1)
     cosine = (clip.encode_image(images) @ clip.encode_text(PROMPTS.fused)[0]).view(-1, 7)
     assert (cosine[:, 2] > cosine[:, 3]).float().mean() > 0.8  # above the average of the sources
-    assert (cosine[:, 2] > cosine[:, 4]).float().mean() > 0.8  # above its own spoiled copy
+    assert (cosine[:, 2] > cosine[:, 4]).float().mean() > 0.8  # above its own degraded copy
 
 
 def test_official_results_are_nearer_to_the_target_than_averages(real_data_dir):

@@ -7,43 +7,43 @@ import torch
 from PIL import Image
 
 from experiments import robustness
-from experiments.robustness import ATTACKS, AttackSettings
+from experiments.robustness import ADVERSARIAL, RobustnessSettings
 from ldf_utils.data.images import write_image
 
-TINY = AttackSettings(steps=3, crops=2, side=64, patches=2)
+TINY = RobustnessSettings(steps=3, crops=2, side=64, patches=2)
 
 
 @pytest.fixture(scope="module")
-def attacked(tmp_path_factory):
-    """What an attack on scenes and on two pairs of a set left."""
-    folder, generator = tmp_path_factory.mktemp("attack"), torch.Generator().manual_seed(3)
+def report(tmp_path_factory):
+    """The report on scenes and on two pairs of a set, and its folder."""
+    folder, generator = tmp_path_factory.mktemp("robustness"), torch.Generator().manual_seed(3)
     for k in range(2):
         for kind in ("ir", "vi"):
             soft = torch.rand(1, 1, 9, 12, generator=generator)
             image = torch.nn.functional.interpolate(soft, (72, 96), mode="bicubic").clamp(0, 1)
             write_image(image[0], folder / "data" / "Some" / kind / f"{k}.png")
     settings = replace(TINY, data=str(folder / "data"))
-    return robustness.run_attack(settings, folder / "out"), folder / "out"
+    return robustness.run_robustness(settings, folder / "out"), folder / "out"
 
 
-def test_an_attack_leaves_pictures_numbers_and_verdicts(attacked):
-    content, folder = attacked
-    assert json.loads((folder / "attack.json").read_text()) == content
+def test_the_report_has_images_numbers_and_verdicts(report):
+    content, folder = report
+    assert json.loads((folder / "robustness.json").read_text()) == content
     assert content["settings"]["data"] == ["Some"]
     assert list(content["places"]) == ["scenes", "pairs"]
     for place, found in content["places"].items():
-        judged = found["judged"]
-        assert set(ATTACKS) < set(judged) and found["pictures"] == 2
-        assert ("true fusion" in judged) == (place == "scenes")
-        assert judged["free pixels"]["direction"] < judged["average"]["direction"]
-        assert 0 <= judged["free decoder"]["damaged"] <= 1
-        assert set(found["verdicts"]) == set(ATTACKS)
-        with Image.open(folder / f"attack_{place}.png") as sheet:
+        rated = found["rated"]
+        assert set(ADVERSARIAL) < set(rated) and found["pictures"] == 2
+        assert ("true fusion" in rated) == (place == "scenes")
+        assert rated["free pixels"]["direction"] < rated["average"]["direction"]
+        assert 0 <= rated["free decoder"]["damaged"] <= 1
+        assert set(found["verdicts"]) == set(ADVERSARIAL)
+        with Image.open(folder / f"images_{place}.png") as sheet:
             assert sheet.format == "PNG" and min(sheet.size) > 200
 
 
-def test_negatives_are_kept_as_bytes(attacked):
-    _, folder = attacked
+def test_negatives_are_kept_as_bytes(report):
+    _, folder = report
     with np.load(folder / "negatives.npz") as kept:
         assert kept["pictures"].shape == (8, 64, 64) and kept["pictures"].dtype == np.uint8
         assert len(set(kept["names"].tolist())) == 8
@@ -55,13 +55,13 @@ def test_negatives_are_kept_as_bytes(attacked):
     ("loss", "damaged", "verdict"),
     [
         (0.1, 0.2, robustness.FOOLED),
-        (0.1, 0.8, robustness.SEEN),
+        (0.1, 0.8, robustness.RECOGNIZED),
         (0.3, 0.0, robustness.RESISTED),
         (0.3, 1.0, robustness.RESISTED),
     ],
 )
 def test_the_verdict_follows_from_loss_and_damage(loss, damaged, verdict):
-    assert robustness._attack_verdict(loss, 0.3, damaged) == verdict
+    assert robustness._verdict(loss, 0.3, damaged) == verdict
 
 
 def test_command_line(tmp_path, capsys):
@@ -69,6 +69,9 @@ def test_command_line(tmp_path, capsys):
     assert robustness.main([*small, "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert printed.count("L_dir") == 2 and "scenes, free decoder" in printed
-    for wrong, words in ((["--side", "65"], "even side"), (["--data", "nowhere"], "nowhere")):
+    for wrong, words in (
+        (["--side", "65"], "side must be even"),
+        (["--data", "nowhere"], "nowhere"),
+    ):
         assert robustness.main([*small, *wrong, "--output", str(tmp_path)]) == 1
         assert words in capsys.readouterr().err

@@ -141,7 +141,8 @@ class FreeDecoder(nn.Module):
         last = nn.Conv2d(width, 4, 3, padding=1)
         self.layers = nn.Sequential(*layers, last)
         nn.init.normal_(last.weight, std=0.01)
-        nn.init.constant_(last.bias, 0.0)
+        assert last.bias is not None  # of the type of Conv2d
+        nn.init.zeros_(last.bias)
 
     def forward(self, infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """Fuse two ``(B, 1, H, W)`` in [0, 1] with even sides to the same shape in (0, 1)."""
