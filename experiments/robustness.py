@@ -69,7 +69,7 @@ RESISTED = "resisted: a fusion by a simple rule scores better"
 ADVERSARIAL = ("free pixels", "free decoder")
 
 
-def _verdict(loss: float, best_rule: float, damaged: float) -> str:
+def _outcome(loss: float, best_rule: float, damaged: float) -> str:
     """What a CLIP did.
 
     Args:
@@ -97,7 +97,7 @@ def run_robustness(settings: RobustnessSettings, output: Path) -> dict[str, Any]
     Returns:
         The content of ``robustness.json``: for scenes and pairs, for each kind of image, the
         direction loss, the patch loss, the score of the attribute "artifacts" and the share of
-        images where it is above 0; and a verdict on both kinds of adversarial images.
+        images where it is above 0; and the outcome for both kinds of adversarial images.
 
     Raises:
         ValueError: for a setting out of range, or as `real_samples`.
@@ -116,8 +116,8 @@ def run_robustness(settings: RobustnessSettings, output: Path) -> dict[str, Any]
         content["places"][place] = {
             "pictures": len(samples),
             "rated": rated,
-            "verdicts": {
-                kind: _verdict(rated[kind]["direction"], best, rated[kind]["damaged"])
+            "outcomes": {
+                kind: _outcome(rated[kind]["direction"], best, rated[kind]["damaged"])
                 for kind in ADVERSARIAL
             },
         }
@@ -257,7 +257,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 when done, whatever the verdict is, and 1 when it failed."""
+    """Run the command; return 0 when done, whatever the outcome is, and 1 when it failed."""
     arguments = vars(_parser().parse_args(argv))
     output = arguments.pop("output")
     try:
@@ -266,11 +266,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {explain(error)}", file=sys.stderr)
         return 1
     for place, found in content["places"].items():
-        for kind, verdict in found["verdicts"].items():
+        for kind, outcome in found["outcomes"].items():
             before, after = found["rated"]["average"], found["rated"][kind]
             print(
                 f"{place}, {kind}: L_dir {before['direction']:.3f} to {after['direction']:.3f}, "
-                f"artifacts {before['artifacts']:+.3f} to {after['artifacts']:+.3f}: {verdict}"
+                f"artifacts {before['artifacts']:+.3f} to {after['artifacts']:+.3f}: {outcome}"
             )
     print(f"images in {output}")
     return 0

@@ -26,7 +26,7 @@ def report(tmp_path_factory):
     return robustness.run_robustness(settings, folder / "out"), folder / "out"
 
 
-def test_the_report_has_images_numbers_and_verdicts(report):
+def test_the_report_has_images_numbers_and_outcomes(report):
     content, folder = report
     assert json.loads((folder / "robustness.json").read_text()) == content
     assert content["settings"]["data"] == ["Some"]
@@ -37,7 +37,7 @@ def test_the_report_has_images_numbers_and_verdicts(report):
         assert ("true fusion" in rated) == (place == "scenes")
         assert rated["free pixels"]["direction"] < rated["average"]["direction"]
         assert 0 <= rated["free decoder"]["damaged"] <= 1
-        assert set(found["verdicts"]) == set(ADVERSARIAL)
+        assert set(found["outcomes"]) == set(ADVERSARIAL)
         with Image.open(folder / f"images_{place}.png") as sheet:
             assert sheet.format == "PNG" and min(sheet.size) > 200
 
@@ -52,7 +52,7 @@ def test_negatives_are_kept_as_bytes(report):
 
 
 @pytest.mark.parametrize(
-    ("loss", "damaged", "verdict"),
+    ("loss", "damaged", "outcome"),
     [
         (0.1, 0.2, robustness.FOOLED),
         (0.1, 0.8, robustness.RECOGNIZED),
@@ -60,8 +60,8 @@ def test_negatives_are_kept_as_bytes(report):
         (0.3, 1.0, robustness.RESISTED),
     ],
 )
-def test_the_verdict_follows_from_loss_and_damage(loss, damaged, verdict):
-    assert robustness._verdict(loss, 0.3, damaged) == verdict
+def test_the_outcome_follows_from_loss_and_damage(loss, damaged, outcome):
+    assert robustness._outcome(loss, 0.3, damaged) == outcome
 
 
 def test_command_line(tmp_path, capsys):
