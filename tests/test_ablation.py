@@ -398,3 +398,9 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     ):
         assert command_line.main([*wrong, *small, *output]) == 1
         assert words in capsys.readouterr().err
+
+
+def test_the_record_of_the_shipped_study_has_settings_of_today():
+    record = json.loads(ablation.SHIPPED_STUDY.read_text(encoding="utf-8"))
+    config = TrainConfig.from_dict(record["settings"]["config"])
+    assert (config.steps, config.noise) == (300, 0.08)
