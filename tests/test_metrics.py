@@ -927,7 +927,9 @@ def test_smallest_picture(name):
 def test_registry_says_what_it_measures():
     for name, metric in METRICS.items():
         assert metric.name == name
-        assert metric.function.__doc__.startswith(name.split("_")[0])
+        assert metric.function.__doc__.startswith(f"Compute {name.split('_')[0]}")
+        assert metric.definition.startswith(name.split("_")[0]) and len(metric.definition) > 20
+        assert metric.source.startswith("DOI 10.")
         assert "Source:" in metric.function.__doc__
         assert "better" in metric.function.__doc__
         assert metric.source in metric.function.__doc__

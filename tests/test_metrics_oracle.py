@@ -176,6 +176,6 @@ def test_names_and_shapes_are_checked(world):
 def test_the_table_says_what_it_measures():
     assert not set(TRUTH) & set(METRICS)
     for name, metric in TRUTH.items():
-        assert metric.name == name and metric.function.__doc__.startswith(name)
+        assert metric.name == name and metric.definition.startswith(name)
         assert "better" in metric.function.__doc__ and metric.source in metric.function.__doc__
     assert math.isclose(sum(metric.smallest for metric in TRUTH.values()), 2 + 7 + 2 + 13)

@@ -183,7 +183,6 @@ def _definition(name: str) -> dict[str, Any]:
     doi = metric.source.removeprefix("DOI ") if metric.source.startswith("DOI ") else ""
     return {
         "header": metric.header,
-        "definition": metric.definition,
         "parts": text.split("\n\n"),
         "source": metric.source,
         "doi": doi,

@@ -50,7 +50,7 @@ def chen_blum(
     infrared: torch.Tensor,
     visible: torch.Tensor,
 ) -> torch.Tensor:
-    """Qcb, how much of the visible local contrast of the sources is in the fused picture.
+    """Compute Qcb, how much of the visible local contrast of the sources is in the fused picture.
 
     Each picture is stretched to 0..255, filtered by a contrast sensitivity function, turned into
     local contrast (a Gaussian of sigma 2 over one of sigma 4, minus 1) and masked. The ratio of
@@ -97,7 +97,7 @@ def chen_varshney(
     infrared: torch.Tensor,
     visible: torch.Tensor,
 ) -> torch.Tensor:
-    """Qcv, the visible difference to the sources, where they have edges.
+    """Compute Qcv, the visible difference to the sources, where they have edges.
 
     Each picture is stretched to 0..255. The difference to each source, filtered by the contrast
     sensitivity function of Mannos and Sakrison, is squared and averaged over blocks of 16 x 16,

@@ -30,7 +30,7 @@ def sum_of_correlations_of_differences(
     *,
     rounded: bool = True,
 ) -> torch.Tensor:
-    """SCD, ``r(F - VI, IR) + r(F - IR, VI)`` with Pearson's correlation r.
+    """Compute SCD, ``r(F - VI, IR) + r(F - IR, VI)`` with Pearson's correlation r.
 
     What remains after one source is taken out should look like the other. -2 to 2; higher counts
     as better; symmetric in the sources. Implementations agree. Where a difference has no
@@ -68,7 +68,7 @@ def correlation_coefficient(
     *,
     rounded: bool = True,
 ) -> torch.Tensor:
-    """CC, the mean of Pearson's correlation with each source, ``(r(F, IR) + r(F, VI)) / 2``.
+    """Compute CC, Pearson's correlation with each source, mean: ``(r(F, IR) + r(F, VI)) / 2``.
 
     -1 to 1; higher counts as better; symmetric in the sources, unchanged by contrast and offset.
     Averaging the sources nearly maximizes it. Some tables give the sum, twice this. The

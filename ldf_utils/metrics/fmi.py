@@ -84,7 +84,7 @@ def _feature_mutual_information(
 def feature_mutual_information_pixel(
     fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
 ) -> torch.Tensor:
-    """FMI_pixel, normalized mutual information of 3 x 3 windows, mean over both sources.
+    """Compute FMI_pixel, normalized mutual information of 3 x 3 windows, mean over both sources.
 
     Each window, stretched to [0, 1] and divided by its sum, is taken as a distribution over its
     nine places (read column by column). The joint distribution of two windows mixes independence
@@ -113,7 +113,7 @@ def feature_mutual_information_pixel(
 def feature_mutual_information_gradient(
     fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
 ) -> torch.Tensor:
-    """FMI_gradient, as `feature_mutual_information_pixel`, of the slope along rows.
+    """Compute FMI_gradient, as FMI_pixel, of the slope along rows.
 
     The feature is the central difference to the right (one-sided at the border), which is what
     the reference code's gradient returns; slopes down the columns are not looked at. 0 to 1 up to
@@ -178,7 +178,7 @@ def _edge_windows(image: torch.Tensor) -> torch.Tensor:
 def feature_mutual_information_edge(
     fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
 ) -> torch.Tensor:
-    """FMI_edge, as `feature_mutual_information_pixel`, of edges: what most tables call FMI_pixel.
+    """Compute FMI_edge, as FMI_pixel, of Sobel edges: what most tables call FMI_pixel.
 
     The feature is `edge_map`, 1 on an edge and 0 elsewhere: what the widely used MATLAB routine
     takes when no feature is named. 0 to 1 up to rounding; higher counts as better. Two equal

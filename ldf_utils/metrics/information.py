@@ -46,7 +46,7 @@ def mutual_information(
     *,
     convention: Convention = "standard",
 ) -> torch.Tensor:
-    """MI, mutual information with both sources, ``I(F; IR) + I(F; VI)``, in nats.
+    """Compute MI, mutual information with both sources, ``I(F; IR) + I(F; VI)``, in nats.
 
     ``I(A; B) = H(A) + H(B) - H(A, B)`` on 256 x 256 joint counts of gray levels. 0 nats to
     2 ln 256 = 11.09; higher counts as better. Symmetric in the sources, unchanged when the levels
@@ -80,7 +80,7 @@ def mutual_information_bits(
     *,
     convention: Convention = "standard",
 ) -> torch.Tensor:
-    """MI in bits, `mutual_information` divided by ln 2: for tables made with MATLAB's ``log2``.
+    """Compute MI_bits, MI in bits, divided by ln 2: for tables made with MATLAB's ``log2``.
 
     0 to 16 bits; higher counts as better. It ranks pictures as MI in nats does, 1.4427 times as
     large; a table that does not name its unit can often be told by that.
@@ -104,7 +104,7 @@ def normalized_mutual_information(
     infrared: torch.Tensor,
     visible: torch.Tensor,
 ) -> torch.Tensor:
-    """NMI, each mutual information as a share of the entropies, summed over the sources.
+    """Compute NMI, each mutual information as a share of the entropies, summed over the sources.
 
     ``2 I(F; IR) / (H(F) + H(IR)) + 2 I(F; VI) / (H(F) + H(VI))``: 0 to 2; higher counts as
     better. It takes from MI the preference for the source with the larger entropy. Two flat
@@ -131,7 +131,7 @@ def cross_entropy(
     infrared: torch.Tensor,
     visible: torch.Tensor,
 ) -> torch.Tensor:
-    """CE, how far the histogram of the fused picture is from those of its sources.
+    """Compute CE, how far the histogram of the fused picture is from those of its sources.
 
     The mean over both sources of ``sum p log2(p / q)``, p the shares of the gray levels in the
     source, q in the fused picture. 0 where the histograms are equal; lower counts as better.

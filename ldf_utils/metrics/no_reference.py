@@ -22,7 +22,7 @@ def entropy(
     *,
     rounded: bool = True,
 ) -> torch.Tensor:
-    """EN, the entropy of the gray levels: ``-sum p log2 p`` over 256 bins, one per level.
+    """Compute EN, the entropy of the gray levels: ``-sum p log2 p`` over 256 bins, one per level.
 
     0 bits (one level) to 8 bits (all levels equally often); higher counts as better. Invariant
     to any one-to-one relabelling of the levels and to moving pixels about, so it rewards a
@@ -72,7 +72,7 @@ def standard_deviation(
     convention: Convention = "standard",
     rounded: bool = True,
 ) -> torch.Tensor:
-    """SD, the standard deviation of the gray levels, ``sqrt(mean((F - mean F)^2))``.
+    """Compute SD, the standard deviation of the gray levels, ``sqrt(mean((F - mean F)^2))``.
 
     0 to 127.5 levels; higher counts as better. The mean is over all H W pixels (not H W - 1).
 
@@ -108,7 +108,7 @@ def spatial_frequency(
     convention: Convention = "standard",
     rounded: bool = True,
 ) -> torch.Tensor:
-    """SF, the root mean square step between neighbors, ``sqrt(RF^2 + CF^2)``.
+    """Compute SF, the root mean square step between neighbors, ``sqrt(RF^2 + CF^2)``.
 
     RF^2 is the mean square of the steps along rows, CF^2 along columns, each over its own number
     of steps. 0 to 360.6 levels; higher counts as better. Blind to a turn by 90 degrees, a mirror
@@ -148,7 +148,7 @@ def average_gradient(
     convention: Convention = "standard",
     rounded: bool = True,
 ) -> torch.Tensor:
-    """AG, the mean slope, ``mean(sqrt((gx^2 + gy^2) / 2))``.
+    """Compute AG, the mean slope, ``mean(sqrt((gx^2 + gy^2) / 2))``.
 
     Slopes are central differences (one-sided at the border). 0 to 255 levels a pixel; higher
     counts as better.
@@ -184,7 +184,7 @@ def edge_intensity(
     *,
     rounded: bool = True,
 ) -> torch.Tensor:
-    """EI, the mean magnitude of the Sobel gradient, ``mean(sqrt(Sx^2 + Sy^2))``.
+    """Compute EI, the mean magnitude of the Sobel gradient, ``mean(sqrt(Sx^2 + Sy^2))``.
 
     Sobel kernels with weights 1, 2, 1, not divided by 8; the border is replicated. 0 to 1443
     levels; higher counts as better. It orders methods almost as AG does. Implementations differ

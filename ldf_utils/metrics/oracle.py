@@ -35,7 +35,7 @@ def psnr_to_oracle(
     *,
     rounded: bool = True,
 ) -> torch.Tensor:
-    """PSNR_oracle, peak signal-to-noise ratio against the oracle, ``10 log10(255^2 / MSE)``.
+    """Compute PSNR_oracle, the PSNR against the oracle, ``10 log10(255^2 / MSE)``.
 
     0 dB upwards, infinite for the oracle itself; higher is better.
 
@@ -60,7 +60,7 @@ def psnr_to_oracle(
 def ssim_to_oracle(
     fused: torch.Tensor, oracle: torch.Tensor, salient: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """SSIM_oracle, structural similarity to the oracle, as in `structural_similarity`.
+    """Compute SSIM_oracle, structural similarity to the oracle, as in `structural_similarity`.
 
     -1 to 1, which is the oracle itself; higher is better.
 
@@ -115,7 +115,7 @@ def _gap(levels: torch.Tensor, mask: torch.Tensor, ring: torch.Tensor) -> float:
 def warm_objects_shown(
     fused: torch.Tensor, oracle: torch.Tensor, salient: torch.Tensor
 ) -> torch.Tensor:
-    """Warm_shown, the share of warm objects that stand out as the truth has it.
+    """Compute Warm_shown, the share of warm objects that stand out as the truth has it.
 
     An object (`warm_objects`) counts if its mean in the oracle is more than 10 levels above that of
     the ring of 6 pixels around it, other warm objects left out. It stands out in the fused picture
@@ -154,7 +154,7 @@ def warm_objects_shown(
 
 
 def texture_kept(fused: torch.Tensor, oracle: torch.Tensor, salient: torch.Tensor) -> torch.Tensor:
-    """Texture_kept, the share of the oracle's background texture that the fused picture has.
+    """Compute Texture_kept, the share of the oracle's background texture that is kept.
 
     Both pictures are smoothed a little (Gaussian, sigma 1), and their slopes (differences to the
     right and down) compared in blocks of 8 x 8 pixels outside of warm objects: the part of the

@@ -14,7 +14,7 @@ def mean_squared_error(
     *,
     rounded: bool = True,
 ) -> torch.Tensor:
-    """MSE, the mean of the squared differences to each source, of pictures in [0, 1].
+    """Compute MSE, the mean of the squared differences to each source, of pictures in [0, 1].
 
     ``(mean((F - IR)^2) + mean((F - VI)^2)) / 2``: 0 to 1; lower counts as better; averaging the
     sources minimizes it. Tables on gray levels 0..255 are 65025 times larger.
@@ -43,7 +43,7 @@ def peak_signal_to_noise_ratio(
     convention: Convention = "standard",
     rounded: bool = True,
 ) -> torch.Tensor:
-    """PSNR against both sources, ``10 log10(1 / MSE)`` of the mean squared error to both.
+    """Compute PSNR against both sources, ``10 log10(1 / MSE)`` of the mean squared error to both.
 
     0 dB upwards, infinite for three equal pictures; higher counts as better. A decreasing
     function of `mean_squared_error`, so it ranks a single picture as that does.

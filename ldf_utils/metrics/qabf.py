@@ -32,7 +32,7 @@ def edge_preservation(
     convention: Convention = "standard",
     rounded: bool = True,
 ) -> torch.Tensor:
-    """Qabf, the share of the sources' edges that the fused picture keeps.
+    """Compute Qabf, the share of the sources' edges that the fused picture keeps.
 
     Sobel gradients; for each pixel and source the ratio of the weaker to the stronger gradient
     and the agreement of the orientations pass through sigmoids (0.9994, slope 15, middle 0.5;
@@ -110,7 +110,7 @@ def _artifacts(
 def fusion_artifacts(
     fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
 ) -> torch.Tensor:
-    """Nabf, the share of edge information that fusion invents.
+    """Compute Nabf, the share of edge information that fusion invents.
 
     Where the fused gradient passes those of both sources, ``1 - Q`` of each source counts,
     weighted by the source's gradient to the power 1.5 (0.001 where it is under 2 levels a
@@ -142,7 +142,7 @@ def fusion_artifacts(
 def fusion_artifacts_unweighted(
     fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
 ) -> torch.Tensor:
-    """Nabf_unweighted, `fusion_artifacts` as tables have it: every place of a source counts alike.
+    """Compute Nabf_unweighted, Nabf as tables have it: every place of a source counts alike.
 
     The weights of Nabf are meant for gray levels 0..255. The code that many tables were made with
     runs on pictures in [0, 1], where no gradient reaches 2 levels a pixel, so that each weight is

@@ -48,7 +48,7 @@ def structural_similarity(
     convention: Convention = "standard",
     rounded: bool = True,
 ) -> torch.Tensor:
-    """SSIM with both sources, summed: ``SSIM(F, IR) + SSIM(F, VI)``.
+    """Compute SSIM with both sources, summed: ``SSIM(F, IR) + SSIM(F, VI)``.
 
     Window 7 x 7 of equal weights, unbiased variances, data range 255 (the constants are
     (0.01 * 255)^2 and (0.03 * 255)^2), windows inside the picture only. -2 to 2; higher counts
@@ -92,7 +92,7 @@ def structural_similarity_matlab(
     *,
     rounded: bool = True,
 ) -> torch.Tensor:
-    """SSIMa, MATLAB's ``ssim`` averaged over the sources: ``(SSIM(F, IR) + SSIM(F, VI)) / 2``.
+    """Compute SSIMa, MATLAB's ssim, averaged over both sources.
 
     Gaussian window 11 x 11 of sigma 1.5, biased variances, data range 255, and one window for
     each pixel of the picture, whose border is replicated. -1 to 1; higher counts as better;
@@ -124,7 +124,7 @@ def multi_scale_structural_similarity(
     *,
     rounded: bool = True,
 ) -> torch.Tensor:
-    """MS-SSIM with both sources, summed: SSIM over five scales, each half the size of the last.
+    """Compute MS-SSIM with both sources, summed: over five scales, each half the last.
 
     Gaussian window 11 x 11 of sigma 1.5, data range 255, the weights 0.0448, 0.2856, 0.3001,
     0.2363, 0.1333 of the source. Between scales pictures are halved by means of 2 x 2, after odd

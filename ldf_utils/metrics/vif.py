@@ -21,7 +21,7 @@ def visual_information_fidelity(
     convention: Convention = "standard",
     rounded: bool = True,
 ) -> torch.Tensor:
-    """VIF, the share of each source's information that survives, ``VIF(F|IR) + VIF(F|VI)``.
+    """Compute VIF, the share of each source's information that survives, ``VIF(F|IR) + VIF(F|VI)``.
 
     The pixel-domain form (VIFp): four scales with Gaussian windows of 17, 9, 5 and 3 pixels
     (sigma a fifth of that), visual noise 2.0, windows inside the picture only; the local gain and
