@@ -28,6 +28,7 @@ from ldf_utils.evaluation.ablation import (
     Hypothesis,
     Study,
 )
+from ldf_utils.training.config import TrainConfig
 from ldf_utils.training.trainer import TrainingError, fit
 
 TINY = Settings(
