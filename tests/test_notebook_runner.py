@@ -71,7 +71,8 @@ def test_a_good_notebook(tmp_path, progress, log):
     assert outcome.error is None and outcome.seconds > 0
     assert 200 < outcome.peak_memory_mb < 1500, "the kernel holds a block of 200 MB"
     assert (run_dir / "made.txt").read_text() == str(run_dir), "outputs land in the run folder"
-    assert dict(os.environ) == before, "the environment is as it was"
+    changed = {name for name, _ in os.environ.items() ^ before.items()}
+    assert changed <= {"PYDEVD_USE_FRAME_EVAL"}, "but for a variable that old debuggers set"
 
     executed = read_notebook(run_dir / source.name)
     code = code_cells(executed)
