@@ -333,6 +333,23 @@ def test_packing_writes_pictures_boxes_facts_and_a_card(tmp_path):
     assert "--seed 1 --size 64x48" in (out / "README.md").read_text()
 
 
+def test_sequences_and_pairs_side_by_side_are_packed_without_what_they_do_not_need(tmp_path):
+    for name in ("train", "test", "sequence"):
+        pair.write_pair(made_up_pair(), tmp_path / name, "0000")
+    made, flow = made_up_pair(), np.full((48, 64, 2), -3.5, np.float32)
+    parallax.write_side_by_side(made, made.infrared, flow, tmp_path / "parallax", "0000")
+    folders = [tmp_path / name for name in ("train", "test", "out", "sequence", "parallax")]
+    pack.pack(*folders)
+    out = tmp_path / "out"
+    assert {p.name for p in (out / "sequence").iterdir()} == {
+        "vi", "ir", "instances", "boxes.csv", "facts.json"
+    }  # fmt: skip
+    assert (out / "parallax" / "ir_warp" / "0000.jpg").exists()
+    with np.load(out / "parallax" / "flow" / "0000.npz") as file:
+        np.testing.assert_array_equal(file["flow"], flow)
+    assert "parallax --set parallax --count 1" in (out / "README.md").read_text()
+
+
 def test_packing_nothing_says_what_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="render the set first"):
         pack.pack(tmp_path, tmp_path, tmp_path / "out")

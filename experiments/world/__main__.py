@@ -49,7 +49,8 @@ def pack(args: argparse.Namespace) -> int:
     """Pack the set that ships."""
     from experiments.world.pack import pack as pack_sets
 
-    print(f"{args.out}: {pack_sets(args.train, args.test, args.out):,} bytes")
+    total = pack_sets(args.train, args.test, args.out, args.sequence, args.parallax)
+    print(f"{args.out}: {total:,} bytes")
     return 0
 
 
@@ -86,6 +87,8 @@ def main(argv: list[str] | None = None) -> int:
     p = commands.add_parser("pack", help="pack rendered sets into the one that ships")
     p.add_argument("--train", required=True, help="folder of the training pairs")
     p.add_argument("--test", required=True, help="folder of the test pairs")
+    p.add_argument("--sequence", help="folder of the sequence")
+    p.add_argument("--parallax", help="folder of the pairs side by side")
     p.add_argument("--out", default="ldf_utils/data/rendered")
     p.set_defaults(run=pack)
     args = parser.parse_args(argv)

@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,13 @@ from experiments.world.truth import LABELS
 from ldf_utils.data.files import atomic_path
 
 Bytes = npt.NDArray[np.uint8]
-QUALITY = {"vi": 91, "ir": 92, "oracle": 88}
+QUALITY = {"vi": 88, "ir": 90, "oracle": 84}
 # Depth d in meters is 0.5 exp((code - 1) / 36) for codes 1 to 254, 255 is the sky (steps of 2.8 %).
 DEPTH_NEAR, DEPTH_STEPS = 0.5, 36.0
 # Temperature in degrees Celsius is -30 + 0.3 code; what is colder or warmer takes the end codes.
 COLDEST, KELVIN_PER_CODE = -30.0, 0.3
 LIMIT = 14_000_000
+BOX = ("xmin", "ymin", "xmax", "ymax", "name")
 
 
 def code_depth(centimeters: npt.NDArray[np.integer]) -> Bytes:
@@ -72,8 +75,29 @@ def _read(path: Path) -> npt.NDArray[Any]:
         return np.asarray(image)
 
 
-def pack_set(source: Path, target: Path) -> list[dict[str, Any]]:
+CODED = ("labels", "instances", "depth", "temperature")
+
+
+def _coded(truth: Path, kind: str, name: str) -> Bytes:
+    """Read one kind of truth and code it in 8 bits."""
+    array = _read(truth / kind / f"{name}.png")
+    if kind == "depth":
+        return code_depth(array)
+    if kind == "temperature":
+        return code_temperature(array)
+    return array.astype(np.uint8)
+
+
+def pack_set(
+    source: Path, target: Path, truths: Sequence[str] = CODED, oracle: bool = True
+) -> list[dict[str, Any]]:
     """Pack one rendered folder; return the facts of its pairs.
+
+    Args:
+        source: folder that was rendered.
+        target: folder to write.
+        truths: which of ``CODED`` to keep.
+        oracle: whether to keep the oracle fusion.
 
     Raises:
         FileNotFoundError: if ``source`` holds no finished pair.
@@ -83,31 +107,24 @@ def pack_set(source: Path, target: Path) -> list[dict[str, Any]]:
         raise FileNotFoundError(
             f"no finished pair in {source}: expected truth/facts/*.json; render the set first"
         )
-    rows, all_facts = [], []
+    rows, all_facts, truth = [], [], source / "truth"
     for path in facts_files:
         name, facts = path.stem, json.loads(path.read_text())
-        truth = source / "truth"
-        for kind in ("vi", "ir"):
-            _write(
-                _read(source / kind / f"{name}.png"), target / kind / f"{name}.jpg", QUALITY[kind]
-            )
-        _write(
-            _read(truth / "oracle" / f"{name}.png"),
-            target / "oracle" / f"{name}.jpg",
-            QUALITY["oracle"],
-        )
-        coded = {
-            "labels": _read(truth / "labels" / f"{name}.png"),
-            "instances": _read(truth / "instances" / f"{name}.png").astype(np.uint8),
-            "depth": code_depth(_read(truth / "depth" / f"{name}.png")),
-            "temperature": code_temperature(_read(truth / "temperature" / f"{name}.png")),
-        }
-        for kind, array in coded.items():
-            _write(array, target / kind / f"{name}.png")
+        pictures = {kind: source / kind for kind in ("vi", "ir", "ir_warp")}
+        pictures["oracle"] = truth / "oracle"
+        for kind, folder in pictures.items():
+            file = folder / f"{name}.png"
+            if (kind != "oracle" or oracle) and (kind != "ir_warp" or file.exists()):
+                quality = QUALITY["ir" if kind == "ir_warp" else kind]
+                _write(_read(file), target / kind / f"{name}.jpg", quality)
+        for kind in truths:
+            _write(_coded(truth, kind, name), target / kind / f"{name}.png")
+        flow = source / "flow" / f"{name}.npz"
+        if flow.exists():
+            with atomic_path(target / "flow" / flow.name) as temporary:
+                shutil.copyfile(flow, temporary)
         for box in facts.pop("boxes"):
-            rows.append(
-                [f"{name}.jpg", *(box[k] for k in ("xmin", "ymin", "xmax", "ymax", "name"))]
-            )
+            rows.append([f"{name}.jpg", *(box[k] for k in BOX)])
         facts.pop("cameras", None)
         all_facts.append({"name": name, **facts})
     with (
@@ -115,7 +132,7 @@ def pack_set(source: Path, target: Path) -> list[dict[str, Any]]:
         open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(["image", "xmin", "ymin", "xmax", "ymax", "name"])
+        writer.writerow(["image", *BOX])
         writer.writerows(rows)
     with atomic_path(target / "facts.json") as temporary:
         temporary.write_text(json.dumps(all_facts, indent=0) + "\n")
@@ -137,6 +154,7 @@ def statistics(facts: list[dict[str, Any]]) -> dict[str, Any]:
         "crowded": sum(f["people"] >= 5 for f in facts),
         "camera_height_m": [min(f["height"] for f in facts), max(f["height"] for f in facts)],
         "median_seconds_a_pair": round(float(np.median(seconds)), 1) if seconds else None,
+        "variant": facts[0].get("variant"),
     }
 
 
@@ -145,6 +163,9 @@ CARD = """# Rendered pairs
 Registered infrared and visible pairs of an invented world, rendered with Mitsuba 3 by
 `experiments/world`; no picture of a real place, person or vehicle is in them. License: the
 project's own, Apache-2.0.
+
+Each of `train/`, `test/`, `sequence/` (frames a tenth of a second apart) and `parallax/` (two
+cameras side by side) has some of these:
 
 | folder | what |
 |---|---|
@@ -155,6 +176,8 @@ project's own, Apache-2.0.
 | `depth/` | PNG, meters = 0.5 exp((code - 1) / 36), 255 for the sky |
 | `temperature/` | PNG, degrees Celsius = -30 + 0.3 code, ends saturate |
 | `boxes.csv` | people and vehicles with at least 20 pixels in view, in pixels, half-open |
+| `parallax/ir_warp/` | the infrared picture from a camera beside the visible one |
+| `parallax/flow/` | `flow`, pixels: where a pixel of `vi/` lies in `ir_warp/`, minus where it is |
 | `facts.json` | seed, place, light, air, season, weather, counts and a caption of every pair |
 
 Made by
@@ -165,19 +188,21 @@ Made by
 """
 
 
+def _command(name: str, facts: list[dict[str, Any]]) -> str:
+    """The command line that renders a set."""
+    width, height = facts[0]["size"]
+    what = name if name in ("sequence", "parallax") else "render"
+    seed, size = facts[0]["seed"], f"{width}x{height}"
+    text = f"{what} --set {name} --count {len(facts)} --seed {seed} --size {size}"
+    return text + (f" --light {facts[0]['light']}" if name == "sequence" else "")
+
+
 def write_card(target: Path, sets: dict[str, list[dict[str, Any]]]) -> None:
     """Write ``card.json`` and ``README.md`` beside the sets."""
     numbers = {name: statistics(facts) for name, facts in sets.items()}
-    commands = []
-    for name, facts in sets.items():
-        width, height = facts[0]["size"]
-        commands.append(
-            f"    python -m experiments.world render --set {name} --count {len(facts)} "
-            f"--start {facts[0]['index']} --seed {facts[0]['seed']} --size {width}x{height}"
-        )
-    commands.append(
-        "    python -m experiments.world pack --train runs/world/train --test runs/world/test"
-    )
+    commands = [f"    python -m experiments.world {_command(n, f)}" for n, f in sets.items()]
+    folders = " ".join(f"--{name} runs/world/{name}" for name in sets)
+    commands.append(f"    python -m experiments.world pack {folders}")
     keys = list(next(iter(numbers.values())))
     table = ["| | " + " | ".join(numbers) + " |", "|---" * (len(numbers) + 1) + "|"]
     for key in keys:
@@ -199,10 +224,20 @@ def write_card(target: Path, sets: dict[str, list[dict[str, Any]]]) -> None:
         temporary.write_text(json.dumps({"labels": LABELS, "sets": numbers}, indent=1) + "\n")
 
 
-def pack(train: str | os.PathLike, test: str | os.PathLike, out: str | os.PathLike) -> int:
-    """Pack both sets and return their size in bytes.
+def pack(
+    train: str | os.PathLike,
+    test: str | os.PathLike,
+    out: str | os.PathLike,
+    sequence: str | os.PathLike | None = None,
+    parallax: str | os.PathLike | None = None,
+) -> int:
+    """Pack the sets and return their size in bytes.
+
+    Of a sequence only pictures, instances and boxes are kept; of pairs side by side the registered
+    and the displaced infrared picture, the visible one and the true displacement.
 
     Raises:
+        FileNotFoundError: if a folder holds no finished pair.
         ValueError: if the result is larger than what may ship.
     """
     target = Path(out)
@@ -210,6 +245,11 @@ def pack(train: str | os.PathLike, test: str | os.PathLike, out: str | os.PathLi
         "train": pack_set(Path(train), target / "train"),
         "test": pack_set(Path(test), target / "test"),
     }
+    if sequence:
+        frames = target / "sequence"
+        sets["sequence"] = pack_set(Path(sequence), frames, ("instances",), oracle=False)
+    if parallax:
+        sets["parallax"] = pack_set(Path(parallax), target / "parallax", (), oracle=False)
     write_card(target, sets)
     total = sum(p.stat().st_size for p in target.rglob("*") if p.is_file())
     if total > LIMIT:

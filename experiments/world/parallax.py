@@ -72,5 +72,5 @@ def write_side_by_side(
         Image.fromarray(warped).save(temporary)
     with atomic_path(folder / "flow" / f"{name}.npz") as temporary:
         with open(temporary, "wb") as file:
-            np.savez_compressed(file, flow=flow.astype(np.float16))
+            np.savez_compressed(file, flow=(np.round(flow * 32) / 32).astype(np.float16))
     write_pair(pair, folder, name)

@@ -52,7 +52,8 @@ class Sequence:
         moving = [slot for slot in self.stage.slots if slot.moving]
         self.stage.slots = [slot for slot in self.stage.slots if not slot.moving]
         add_vehicles(self.stage, 8)
-        spots = [s for s in self.stage.spots if in_view(self.stage, s.position, 6.0, 26.0)]
+        pavement = [s for s in self.stage.spots if s.position[2] > 0.1]  # off the car's way
+        spots = [s for s in pavement if in_view(self.stage, s.position, 6.0, 26.0)]
         chosen = [spots[k] for k in rng.permutation(len(spots))[:walkers]]
         self.walkers = [
             Walker(sample_look(rng), s.position, s.heading, rng.uniform(1.0, 1.6), rng.random())
