@@ -1,11 +1,15 @@
 """Evaluation of the embedded CLIP."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
+from experiments.embedded_clip import __main__ as command_line
 from experiments.embedded_clip import evaluation
+from experiments.embedded_clip.__main__ import main
+from experiments.embedded_clip.training import EmbeddedClipConfig
 from ldf_utils.clip.loading import MINI_FOLDER, load_clip
 from ldf_utils.data.images import luminance
 from ldf_utils.data.scenes import render, write_set
@@ -73,3 +77,31 @@ def test_the_card_holds_what_was_measured():
     for name, row in record["real"].items():
         assert f"| {name} | {row['pairs']} |" in card
     assert f"{record['adversarial']['called_artifacts']['optimized']:.0%}" in card
+
+
+def test_a_card_from_records_of_an_older_version_is_refused(tmp_path, capsys):
+    shutil.copytree(MINI_FOLDER, tmp_path / "clip")
+    record = json.loads((tmp_path / "clip" / "evaluation.json").read_text())
+    record["attack"] = record.pop("adversarial")
+    (tmp_path / "clip" / "evaluation.json").write_text(json.dumps(record))
+    assert main(["card", "--folder", str(tmp_path / "clip")]) == 1
+    assert "the records lack 'adversarial'" in capsys.readouterr().err
+
+
+def test_the_card_is_what_its_records_give(tmp_path):
+    shutil.copytree(MINI_FOLDER, tmp_path / "clip")
+    (tmp_path / "clip" / "README.md").unlink()
+    assert main(["card", "--folder", str(tmp_path / "clip")]) == 0
+    made = (tmp_path / "clip" / "README.md").read_text(encoding="utf-8")
+    assert made == (MINI_FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_commands_pass_their_options_on(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(command_line, "train", lambda *a: asked.append(a) or a[1])
+    options = ["--second-cycle-steps", "3", "--seed", "5", "--work", str(tmp_path / "work")]
+    assert main(["train", *options, "--folder", str(tmp_path)]) == 0
+    config = EmbeddedClipConfig(second_cycle_steps=3, seed=5)
+    assert asked == [(config, tmp_path, tmp_path / "work")]
+    assert main(["evaluate", "--folder", str(tmp_path / "none")]) == 1
+    assert "none" in capsys.readouterr().err
