@@ -126,6 +126,15 @@ def test_style_and_format():
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
+def test_types():
+    """What `make types` runs, so that the README's test command holds it as well."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--no-pretty"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+
+
 # ------------------------------------------------------------------ one address
 
 
