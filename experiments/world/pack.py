@@ -129,9 +129,9 @@ def pack_set(
         all_facts.append({"name": name, **facts})
     with (
         atomic_path(target / "boxes.csv") as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
+        open(temporary, "w", newline="", encoding="utf-8") as table,
     ):
-        writer = csv.writer(file)
+        writer = csv.writer(table)
         writer.writerow(["image", *BOX])
         writer.writerows(rows)
     with atomic_path(target / "facts.json") as temporary:
