@@ -113,10 +113,10 @@ def pack_set(
         pictures = {kind: source / kind for kind in ("vi", "ir", "ir_warp")}
         pictures["oracle"] = truth / "oracle"
         for kind, folder in pictures.items():
-            file = folder / f"{name}.png"
-            if (kind != "oracle" or oracle) and (kind != "ir_warp" or file.exists()):
+            picture = folder / f"{name}.png"
+            if (kind != "oracle" or oracle) and (kind != "ir_warp" or picture.exists()):
                 quality = QUALITY["ir" if kind == "ir_warp" else kind]
-                _write(_read(file), target / kind / f"{name}.jpg", quality)
+                _write(_read(picture), target / kind / f"{name}.jpg", quality)
         for kind in truths:
             _write(_coded(truth, kind, name), target / kind / f"{name}.png")
         flow = source / "flow" / f"{name}.npz"
