@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments.world import __main__ as command
 from experiments.world import (
@@ -471,3 +473,51 @@ def test_in_a_sequence_people_and_the_car_move_and_nothing_else():
     cars = [[p for p in s.parts[s.fixed :] if p.label == "car"] for s in (first, later)]
     moved = cars[1][0].vertices.mean(0) - cars[0][0].vertices.mean(0)
     assert np.linalg.norm(moved) == pytest.approx(frames.speed, rel=0.01)
+
+
+SHIPPED = Path(pack.__file__).parents[2] / "ldf_utils" / "data" / "rendered"
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "size"), [("train", 64, (320, 240)), ("test", 24, (640, 480))]
+)
+def test_the_set_that_ships_is_whole(name, count, size):
+    folder = SHIPPED / name
+    facts = json.loads((folder / "facts.json").read_text())
+    names = {f["name"] for f in facts}
+    assert len(names) == count
+    for kind in ("ir", "vi", "oracle", "labels", "instances", "depth", "temperature"):
+        files = list((folder / kind).iterdir())
+        assert {p.stem for p in files} == names, kind
+        with Image.open(files[0]) as image:
+            assert image.size == size
+    dark = sum(f["light"] in ("night", "dusk", "indoor") for f in facts)
+    assert 0.4 < dark / count < 0.75
+    assert sum(p.stat().st_size for p in SHIPPED.rglob("*") if p.is_file()) <= pack.LIMIT
+
+
+def test_boxes_of_the_set_that_ships_hold_what_they_name():
+    folder = SHIPPED / "test"
+    with open(folder / "boxes.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) > 100
+    for row in rows:
+        with Image.open(folder / "labels" / row["image"].replace(".jpg", ".png")) as image:
+            labels = np.asarray(image)
+        box = [int(row[k]) for k in ("xmin", "ymin", "xmax", "ymax")]
+        inside = labels[box[1] : box[3], box[0] : box[2]]
+        assert inside.size and 0 <= box[0] < box[2] <= 640 and 0 <= box[1] < box[3] <= 480
+        assert (inside == truth.label_number(row["name"])).sum() >= 20
+
+
+def test_people_of_the_set_that_ships_are_warm():
+    folder = SHIPPED / "test"
+    person, excess = truth.label_number("person"), []
+    for path in sorted((folder / "labels").iterdir()):
+        with Image.open(path) as image, Image.open(folder / "temperature" / path.name) as heat:
+            labels, celsius = np.asarray(image), pack.decode_temperature(np.asarray(heat))
+        if (labels == person).sum() > 200:
+            road = np.isin(labels, [truth.label_number(k) for k in ("road", "floor", "ground")])
+            excess.append(celsius[labels == person].mean() - celsius[road].mean())
+    assert len(excess) > 8
+    assert np.median(excess) > 5

@@ -152,7 +152,7 @@ def statistics(facts: list[dict[str, Any]]) -> dict[str, Any]:
         "vehicles": sum(f["vehicles"] for f in facts),
         "empty": sum(f["people"] + f["vehicles"] == 0 for f in facts),
         "crowded": sum(f["people"] >= 5 for f in facts),
-        "camera_height_m": [min(f["height"] for f in facts), max(f["height"] for f in facts)],
+        "camera_height_m": [round(pick(f["height"] for f in facts), 1) for pick in (min, max)],
         "median_seconds_a_pair": round(float(np.median(seconds)), 1) if seconds else None,
         "variant": facts[0].get("variant"),
     }
