@@ -124,7 +124,7 @@ class _Answer:
         return False
 
     def next(self) -> bytes | requests.Response | None:
-        """The headers, then chunks, then an empty chunk; None if nothing has come for a moment."""
+        """Return headers, then chunks, then an empty chunk; None if nothing came for a moment."""
         try:
             part = self._parts.get(timeout=_POLL)
         except queue.Empty:

@@ -134,7 +134,7 @@ class ReleasedStep:
     def _direction(
         self, fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
     ) -> torch.Tensor:
-        """The direction loss of each row; sources are repeated for the rows of patches."""
+        """Compute the direction loss of each row; sources are repeated for the rows of patches."""
         rows = len(fused)
         infrared, visible = (x.repeat(rows // len(x), 1) for x in (infrared, visible))
         unit_fused = fused / fused.norm(dim=-1, keepdim=True)

@@ -70,7 +70,7 @@ ADVERSARIAL = ("free pixels", "free decoder")
 
 
 def _outcome(loss: float, best_rule: float, damaged: float) -> str:
-    """What a CLIP did.
+    """Return what a CLIP did: resist, recognize the damage, or be fooled.
 
     Args:
         loss: direction loss of the optimized images.
@@ -141,7 +141,7 @@ def _check(settings: RobustnessSettings) -> None:
 
 
 def _samples(settings: RobustnessSettings) -> dict[str, list[Sample]]:
-    """Generated crops, and real ones where a folder of sets is given."""
+    """Return generated crops, and real ones where a folder of sets is given."""
     size = (settings.side, settings.side)
     places = {"scenes": list(scene_samples(settings.crops, size, settings.seed))}
     if settings.data:
@@ -164,7 +164,7 @@ def _stack(samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _criterion(clip: ClipSpace, patches: int) -> fusion_loss.FusionLoss:
-    """The language terms without the angle term."""
+    """Build the loss of the language terms without the angle term."""
     return fusion_loss.FusionLoss(
         clip,
         weights=fusion_loss.LossWeights(angle=0.0, perceptual=0.0),

@@ -133,7 +133,7 @@ def tree_memory(process: psutil.Process, at_least: int = 0) -> int:
 
 
 def _total(processes: list[psutil.Process], measure: Callable[[psutil.Process], int]) -> int:
-    """The sum over the processes that are still there."""
+    """Sum a measure over the processes that are still there."""
     total = 0
     for one in processes:
         with contextlib.suppress(psutil.NoSuchProcess, OSError):

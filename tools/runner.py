@@ -79,12 +79,12 @@ class _Cells:
         self.progress.cell(f"cell {self.begun}/{self.total}  {self._heading(cell)}")
 
     def _heading(self, cell: NotebookNode) -> str:
-        """The heading above the cell in the source; papermill executes a copy."""
+        """Return the heading above the cell in the source; papermill executes a copy."""
         same = (c for c in self.notebook.cells if (c.get("id"), c.source) == (cell.id, cell.source))
         return heading_above(self.notebook, next(same, cell))
 
     def locate(self, error: str) -> str:
-        """The error with its cell: number, heading, first line of code."""
+        """Return the error with its cell: number, heading, first line of code."""
         if self.cell is None:
             return f"before the first cell: {error}"
         first = self.cell.source.strip().splitlines()[0]

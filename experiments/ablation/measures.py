@@ -43,7 +43,7 @@ class Sample:
 
 
 def _level(name: str) -> Callable[[torch.Tensor, Sample], float]:
-    """A metric of `ldf_utils.metrics`, in its own unit."""
+    """Return a measure that computes a metric of `ldf_utils.metrics`, in its own unit."""
     function = METRICS[name].function
 
     def measured(fused: torch.Tensor, sample: Sample) -> float:

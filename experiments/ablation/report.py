@@ -22,7 +22,7 @@ from ldf_utils.evaluation.ablation import (
 
 
 def _summary(findings: Sequence[Finding]) -> list[str]:
-    """A line for each verdict: how many effects, and which."""
+    """Return a line for each verdict: how many effects, and which."""
     lines = []
     for verdict in (MOVED, STAYED, OTHER_WAY, ONE_SEED):
         found: dict[str, list[str]] = {}
@@ -37,7 +37,7 @@ def _summary(findings: Sequence[Finding]) -> list[str]:
 
 
 def report(study: Study) -> str:
-    """The results as Markdown: verdicts, what patches cost, and all means."""
+    """Write the results as Markdown: verdicts, what patches cost, and all means."""
     config = study.settings["config"]
     lines = [
         "# Does language matter?",

@@ -98,7 +98,7 @@ class StudyData:
 
 
 def scene_samples(count: int, size: tuple[int, int], seed: int) -> list[Sample]:
-    """Generated scenes as samples; arguments as of `ldf_utils.data.scenes.render`."""
+    """Return generated scenes as samples; arguments as of `ldf_utils.data.scenes.render`."""
     samples = []
     for index in range(count):  # one by one, so that the noise does not depend on the count
         scene = render(1, size, seed, start=index)
@@ -116,7 +116,7 @@ def scene_samples(count: int, size: tuple[int, int], seed: int) -> list[Sample]:
 
 
 def _middle(pair: Pair, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The middle of a pair at its own pixels, sides even and at most ``side``."""
+    """Return the middle of a pair at its own pixels, sides even and at most ``side``."""
     height, width = (min(length - length % 2, side) for length in pair.size)
     top, left = (pair.size[0] - height) // 2, (pair.size[1] - width) // 2
     inside = (slice(None), slice(top, top + height), slice(left, left + width))
@@ -167,7 +167,7 @@ def prepare(settings: Settings) -> StudyData:
 
 
 def weights_digest(module: nn.Module) -> str:
-    """A fingerprint of all numbers of a model."""
+    """Compute a fingerprint of all numbers of a model."""
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())
@@ -187,7 +187,7 @@ def code_files() -> list[Path]:
 
 @functools.cache
 def _code_digest() -> str:
-    """A fingerprint of the code that trains and measures: when it changes, old results are void."""
+    """Hash the code that trains and measures: when it changes, old results are void."""
     digest = hashlib.sha256()
     for path in code_files():
         digest.update(path.name.encode() + path.read_bytes())
@@ -198,7 +198,7 @@ def _code_digest() -> str:
 
 
 def run_key(settings: Settings, variant: Variant, seed: int, clip_digest: str) -> str:
-    """The name under which a run is kept: other settings, pixels, weights or code, another name."""
+    """Name a run to be kept: other settings, pixels, weights or code, another name."""
     config = replace(settings.config, seed=seed, **variant.changes)
     parts = (config.to_dict(), prepare(settings).digest, clip_digest, _code_digest())
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]

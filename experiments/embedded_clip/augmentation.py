@@ -133,7 +133,7 @@ def _add_clutter(images: torch.Tensor, generator: torch.Generator) -> torch.Tens
 
 @functools.cache
 def _frequency_rings(side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ring of each frequency of a real Fourier transform, and the sizes of the rings."""
+    """Return the ring of each frequency of a real Fourier transform, and the sizes of the rings."""
     rows, columns = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None]
     ring = (torch.hypot(rows, columns) * side / 2).round().long().clamp(max=side // 2)
     sizes = torch.zeros(side // 2 + 1).scatter_add_(0, ring.flatten(), torch.ones(ring.numel()))

@@ -14,7 +14,7 @@ from ldf_utils.data.files import write_text
 
 
 def _percent(row: dict) -> str:
-    """A share with its interval, for a table."""
+    """Format a share with its interval, for a table."""
     return f"{row['mean']:.0%} ({row['low']:.0%} to {row['high']:.0%})"
 
 

@@ -128,7 +128,7 @@ def make_batch(
 def _crop(
     scenes: Mapping[str, torch.Tensor], index: torch.Tensor, generator: torch.Generator, side: int
 ) -> dict[str, torch.Tensor]:
-    """The same random crop of every map of each scene, ``(G, 1, side, side)``."""
+    """Cut the same random crop from every map of each scene, ``(G, 1, side, side)``."""
     names = ("visible", "infrared", "oracle", "salient", "veil")
     stack = torch.stack([scenes[name][index] for name in names], 1).float() / 255
     theta = augmentation.random_crops(len(index), generator)
@@ -158,7 +158,7 @@ def _augment(
 
 
 def _mix(sources: _Sources, generator: torch.Generator) -> torch.Tensor:
-    """The average of the sources, with equal weights or not, or their maximum."""
+    """Return the average of the sources, with equal weights or not, or their maximum."""
     visible, infrared, *_ = sources
     count = len(visible)
     equal = uniform(count, 0, 1, generator) < 0.5

@@ -284,13 +284,13 @@ def _evaluate_set(clip: ClipSpace, pairs: PairFolder, network: nn.Module | None)
 
 
 def _published(pairs: PairFolder, name: str) -> dict[str, torch.Tensor]:
-    """The results of published methods that the set has for a pair, ``(1, H, W)`` each."""
+    """Read the results of published methods that the set has for a pair, ``(1, H, W)`` each."""
     paths = {method: pairs.fused_path(method, name) for method in pairs.fused_methods()}
     return {m: luminance(read_image(path)) for m, path in paths.items() if path is not None}
 
 
 def _center(image: torch.Tensor, side: int = 256, reduced: int = 128) -> torch.Tensor:
-    """The middle of an image, at most 256 pixels wide, at 128 pixels: ``(1, 1, 128, 128)``."""
+    """Reduce the middle of an image, at most 256 pixels wide, to 128: ``(1, 1, 128, 128)``."""
     height, width = image.shape[-2:]
     side = min(side, height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -319,7 +319,7 @@ def _degraded_copies(
 def _crops(
     images: Mapping[str, torch.Tensor], generator: torch.Generator, count: int = 4, side: int = 128
 ) -> dict[str, torch.Tensor]:
-    """The same native crops of several images of one size, each ``(count, 1, side, side)``."""
+    """Cut the same native crops from images of one size, each ``(count, 1, side, side)``."""
     height, width = next(iter(images.values())).shape[-2:]
     side = min(side, height, width)
     top = torch.randint(height - side + 1, (count,), generator=generator).tolist()

@@ -215,7 +215,7 @@ class Trainer:
         return found
 
     def _direction(self, from_texts: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """The oracle, where it is clear, has a low L_dir, and by a margin a lower one than others.
+        """Demand of a clear oracle a low L_dir, and by a margin a lower one than that of others.
 
         The margin of averages and maxima is half of that of degraded views.
         """

@@ -218,7 +218,7 @@ def _quality_signs(views: Views, seen: Mapping[str, torch.Tensor]) -> dict[str, 
 
 
 def _content_signs(views: Views, seen: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What an image shows."""
+    """Return the signs of what an image shows."""
     foreign = views.foreign
     # Whether nothing warm stands out, or nothing warm is there, cannot be told apart.
     warm = (seen["area"] > 0.006) & ~foreign

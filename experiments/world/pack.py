@@ -189,7 +189,7 @@ Made by
 
 
 def _command(name: str, facts: list[dict[str, Any]]) -> str:
-    """The command line that renders a set."""
+    """Return the command line that renders a set."""
     width, height = facts[0]["size"]
     what = name if name in ("sequence", "parallax") else "render"
     seed, size = facts[0]["seed"], f"{width}x{height}"

@@ -71,7 +71,7 @@ class Sequence:
         self.still = self.stage.builder.parts()
 
     def _car(self, seconds: float, instance: int) -> tuple[list[Part], list[Lamp]]:
-        """The passing car, towards the camera on its left and away from it on its right."""
+        """Build the passing car, towards the camera on its left and away from it on its right."""
         way = self.speed * seconds
         y = self.first - way if self.side < 0 else 2.0 + way
         heading = -np.pi / 2 if self.side < 0 else np.pi / 2

@@ -57,12 +57,12 @@ class Points:
 
 
 def _gray(x: Array) -> Array:
-    """The same factor for the three channels."""
+    """Return the same factor for the three channels."""
     return np.repeat(np.clip(x, 0.05, 3.0)[:, None], 3, 1).astype(np.float32)
 
 
 def _tinted(x: Array, tint: tuple[float, float, float]) -> Array:
-    """A factor whose variation leans to one color."""
+    """Return a factor whose variation leans to one color."""
     return np.clip(1 + x[:, None] * np.asarray(tint, np.float32), 0.05, 3.0).astype(np.float32)
 
 
@@ -209,7 +209,7 @@ def glass(p: Points) -> Result:
 
 
 def interior(p: Points) -> Result:
-    """A lit room behind a window: warm or cold light, brighter above, curtains, furniture."""
+    """Show a lit room behind a window: warm or cold light, brighter above, curtains, furniture."""
     a, z = p.wall_axes()
     room = np.floor(a / 2.3).astype(np.int64)
     level = np.floor(z / 2.9).astype(np.int64)

@@ -212,7 +212,7 @@ def write_caption(assertions: dict[str, int], generator: torch.Generator) -> str
 
 
 def prompts_for(name: str) -> tuple[list[str], list[str]]:
-    """The sentences that assert an attribute, and those that deny it.
+    """Return the sentences that assert an attribute, and those that deny it.
 
     Infrared and visible deny each other; an attribute without words of denial gets an empty list.
 
@@ -240,7 +240,7 @@ def prompts_for(name: str) -> tuple[list[str], list[str]]:
 
 
 def vocabulary() -> tuple[list[str], list[int]]:
-    """The words of every caption that can be written, and the numbers of their tokens.
+    """Return the words of every caption that can be written, and the numbers of their tokens.
 
     Returns:
         The words in alphabetical order; open_clip's token numbers in ascending order, 0 first,

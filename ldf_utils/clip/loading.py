@@ -102,7 +102,7 @@ def load_clip(name: str | os.PathLike = "auto", device: str | torch.device = "cp
 
 
 def _load_openai(path: Path) -> ClipSpace:
-    """The hub's file, compared with the pinned SHA-256 where it has the pinned form."""
+    """Load the hub's file, compared with the pinned SHA-256 where it has the pinned form."""
     if path.suffix == ".safetensors" and (found := _sha256(path)) != OPENAI_SHA256:
         raise ClipError(
             f"{path}: the SHA-256 is {found}, expected {OPENAI_SHA256}; this is not the published "
@@ -117,13 +117,13 @@ def _sha256(path: Path) -> str:
 
 
 def _load_file(path: Path, name: str) -> ClipSpace:
-    """A file of ViT-B/32 weights in OpenAI's configuration."""
+    """Load a file of ViT-B/32 weights in OpenAI's configuration."""
     model = _fill(OPENAI_MODEL, path, f"OpenAI's ViT-B/32 ({OPENAI_MODEL} in open_clip)")
     return ClipSpace(model, open_clip.get_tokenizer(OPENAI_MODEL), name)
 
 
 def _load_folder(folder: Path) -> ClipSpace:
-    """An open_clip folder; with a vocabulary beside the weights it is the embedded model."""
+    """Load an open_clip folder; with a vocabulary beside the weights it is the embedded model."""
     config = _read_config(folder)
     weights = _weights_in(folder)
     _refuse_a_known_name_with_another_activation(folder, config)
@@ -154,7 +154,7 @@ def _read_config(folder: Path) -> dict:
 
 
 def _weights_in(folder: Path) -> Path:
-    """The one file of weights in a folder; those with open_clip's own names come first."""
+    """Find the one file of weights in a folder; those with open_clip's own names come first."""
     for name in _HUB_FILES:
         if (folder / name).is_file():
             return folder / name
@@ -173,7 +173,7 @@ def _hub_repository() -> str:
 
 
 def _fetch_openai() -> Path:
-    """The file of OpenAI's weights in the hub's cache; fetched first if it is not there."""
+    """Return the file of OpenAI's weights in the hub's cache; fetched first if it is not there."""
     try:
         config = open_clip.get_pretrained_cfg(OPENAI_MODEL, OPENAI_WEIGHTS)
         return Path(open_clip.download_pretrained(config))
@@ -213,7 +213,7 @@ def _fill(model_name: str, path: Path, expected_by: str) -> nn.Module:
 
 
 def _create(model_name: str, expected_by: str) -> nn.Module:
-    """A model of open_clip with the random weights that it starts with, to be filled."""
+    """Create a model of open_clip with the random weights that it starts with, to be filled."""
 
     def of_others(record: logging.LogRecord) -> bool:
         return "open_clip" not in record.pathname  # which warns that it has read no weights
@@ -241,7 +241,7 @@ def _create(model_name: str, expected_by: str) -> nn.Module:
 
 
 def _refuse_a_known_name_with_another_activation(folder: Path, config: Mapping) -> None:
-    """A folder named as one of open_clip's documented models has to have its activation."""
+    """Check that a folder named as a model documented by open_clip has its activation."""
     parts = folder.absolute().parts
     names = [part.split("--")[-1] for part in parts if part.startswith("models--")]
     names.append(parts[-1])

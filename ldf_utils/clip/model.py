@@ -120,7 +120,7 @@ class ClipSpace(nn.Module):
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
-        """What the image tower sees: three channels, bilinear to a square, CLIP's mean and std."""
+        """Return what the image tower sees: 3 channels, bilinear to a square, CLIP's mean, std."""
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ImageError(f"images must have shape (B, 1 or 3, H, W), got {tuple(images.shape)}")
         if not images.requires_grad:  # networks in training may leave [0, 1]

@@ -23,7 +23,7 @@ _ENDINGS = ("iness", "ness", "less", "ings", "ing", "est", "ers", "ies", "ed", "
 
 
 def _stem(word: str) -> str:
-    """A word without its ending, so that blur, blurred and blurry have one stem."""
+    """Return a word without its ending, so that blur, blurred and blurry have one stem."""
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             word = word[: -len(ending)]

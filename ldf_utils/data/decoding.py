@@ -201,7 +201,7 @@ def _choose_page(image: Image.Image, path: Path) -> None:
 
 
 def _upright(image: Image.Image, path: Path) -> Image.Image:
-    """The loaded picture, turned as its EXIF data says."""
+    """Return the loaded picture, turned as its EXIF data says."""
     image.load()
     try:
         return ImageOps.exif_transpose(image)
@@ -214,7 +214,7 @@ def _upright(image: Image.Image, path: Path) -> Image.Image:
 
 
 def _tag(image: Image.Image, tag: int, default: int) -> int:
-    """A number of a TIFF; ``default`` where there is none or another format."""
+    """Return a number of a TIFF; ``default`` where there is none or another format."""
     value = getattr(image, "tag_v2", {}).get(tag, default)
     return int(value[0] if isinstance(value, tuple) else value)
 
@@ -273,7 +273,7 @@ def _raw_mode(tile: Any) -> str:
 
 
 def _low_bytes(path: Path, image: ImageFile.ImageFile) -> Image.Image | None:
-    """The low bytes of a picture of 16-bit color, decoded on their own; None for others.
+    """Decode the low bytes of a picture of 16-bit color on their own; None for others.
 
     Gray with alpha in 16 bits is decoded as its four bytes.
     """
@@ -331,7 +331,7 @@ def _is_tiff(path: Path) -> bool:
 
 
 def _unpack_tiff(path: Path) -> Decoded | None:
-    """A gray TIFF whose samples are packed to 9 to 16 bits, or None if it is another file.
+    """Decode a gray TIFF whose samples are packed to 9 to 16 bits; None if it is another file.
 
     Pillow reads those of 12 bits with white high, and those of 16 bits in most orders. Strips are
     plain or deflated; packed bits come with the highest first (TIFF 6.0, section 8).
@@ -378,7 +378,7 @@ def _unpack_tiff(path: Path) -> Decoded | None:
 
 
 def _turn(values: np.ndarray, orientation: int) -> np.ndarray:
-    """An array turned by the orientation of EXIF and TIFF, 1 to 8."""
+    """Turn an array by the orientation of EXIF and TIFF, 1 to 8."""
     if orientation in (5, 6, 7, 8):
         values = values.T
     if orientation in (3, 4, 7, 8):

@@ -171,7 +171,7 @@ def _shared(stem: str, paths: Iterable[Path]) -> str:
 
 
 def _near(stem: str, folder: Path) -> str:
-    """What in a folder has nearly this stem, for the message that nothing has it."""
+    """Say what in a folder has nearly this stem, for the message that nothing has it."""
     for path in list_folder(folder):
         if path.name.startswith("."):
             continue

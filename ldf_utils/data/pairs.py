@@ -207,7 +207,7 @@ class PairFolder(PairFiles):
         return f"PairFolder({str(self.folder)!r}, {len(self)} pairs)"
 
     def fused_methods(self) -> list[str]:
-        """The METHODs whose results lie in ``fused_METHOD/``, sorted."""
+        """List the METHODs whose results lie in ``fused_METHOD/``, sorted."""
         prefix = "fused_"
         return sorted(
             path.name[len(prefix) :]

@@ -171,7 +171,7 @@ class _Extremes:
         return next(2**bits - 1 for bits in _BITS if self.high < 2**bits)
 
     def of_depth(self, depth: int, side: str) -> ValueRange | None:
-        """The range of a depth, logged; None where it is that of the file."""
+        """Return the range of a depth and log it; None where it is that of the file."""
         if self.full is not None and depth >= self.full:
             return None
         _log.warning(
@@ -184,7 +184,7 @@ class _Extremes:
 def _extremes(
     paths: Sequence[Path], of_picture: Callable[[np.ndarray], tuple[float, float]]
 ) -> _Extremes | None:
-    """The lowest and highest count of the deep files among some; None where there is none."""
+    """Find the lowest and highest count of the deep files among some; None where there is none."""
     deep = [path for path in paths if bits_of(path) > 8]
     step = max(1, math.ceil(len(deep) / FRAMES))
     found: _Extremes | None = None
@@ -209,7 +209,7 @@ def _extremes(
 
 
 def _between_medians(values: np.ndarray) -> tuple[float, float]:
-    """The lowest and highest of the medians over 3 x 3 pixels (of rows, then of columns)."""
+    """Return the lowest and highest median over 3 x 3 pixels (along one axis, then the other)."""
     for axis in (0, 1):
         if values.shape[axis] >= 3:
             middle = values.shape[axis] - 2

@@ -66,7 +66,7 @@ def read_weights(path: str | os.PathLike) -> Any:
 
 
 def _reader(path: Path, start: bytes, size: int) -> Callable[[Path], Any]:
-    """The function that reads this kind of file."""
+    """Return the function that reads this kind of file."""
     if size == 0:
         raise WeightsError(f"{path}: the file is empty; expected weights. Fetch the file again")
     if kind := web_page_or_pointer(start):
@@ -88,7 +88,7 @@ def _reader(path: Path, start: bytes, size: int) -> Callable[[Path], Any]:
 
 
 def first_line(error: BaseException, most: int = 200) -> str:
-    """The first line of an error's text, cut to a length that fits into another message."""
+    """Return the first line of an error's text, cut to a length that fits into another message."""
     line = (str(error).strip().splitlines() or [""])[0]
     return line if len(line) <= most else line[:most] + " ..."
 

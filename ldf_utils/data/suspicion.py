@@ -152,7 +152,7 @@ def _correlation(infrared: np.ndarray, visible: np.ndarray, reach: int) -> np.nd
 
 
 def _shift(pairs: Sequence[Pair]) -> tuple[float, str | None]:
-    """The correlation at the best shift, and what to tell about it."""
+    """Return the correlation at the best shift, and what to tell about it."""
     surfaces: dict[int, list[np.ndarray]] = {}
     for pair in pairs:
         if min(pair.size) < 3 * _REACH:
@@ -179,7 +179,7 @@ def _shift(pairs: Sequence[Pair]) -> tuple[float, str | None]:
 
 
 def _numbering(pairs: Sequence[Pair], read: dict[int, Pair]) -> tuple[float, str | None]:
-    """The correlation with neighbors, and what to tell about it."""
+    """Return the correlation with neighbors, and what to tell about it."""
     agreement: dict[int, list[float]] = {-1: [], 0: [], 1: []}
     for k, pair in list(read.items())[:: 1 + (len(read) > 5)]:
         others = {d: _read(pairs, k + d) for d in (-1, 1) if 0 <= k + d < len(pairs)} | {0: pair}

@@ -106,7 +106,7 @@ class _Notes(logging.Handler):
 def _of_all(
     team: Team, rows: list[Row], problems: list[str], pairs: PairFolder
 ) -> tuple[list[Row], list[str]]:
-    """What all processes measured, in the order in which one would have, and what went wrong."""
+    """Gather what all processes measured, in the order of a single one, and what went wrong."""
     parts = team.gather((rows, problems))
     methods = list(dict.fromkeys(row["method"] for mine, _ in parts for row in mine))
     order = {name: place for place, name in enumerate(pairs.names)}

@@ -129,7 +129,7 @@ class Difference:
         return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
 
     def verdict(self, sign: int) -> str:
-        """``moved``, ``did not move`` or ``moved the other way``; ``one seed`` for one seed.
+        """Return ``moved``, ``did not move`` or ``moved the other way``; ``one seed`` for one seed.
 
         Moved means that the mean is larger than twice the spread, so with three seeds that it is
         3.5 standard errors from zero.
@@ -223,7 +223,7 @@ class Study:
     def compare(
         self, variant: str, baseline: str, measure: str, place: str = "scenes"
     ) -> Difference:
-        """The difference of two variants; arguments and errors as `by_seed`."""
+        """Compute the difference of two variants; arguments and errors as `by_seed`."""
         one, other = (self.by_seed(name, measure, place) for name in (variant, baseline))
         shared = sorted(set(one) & set(other))
         if not shared:
@@ -249,7 +249,7 @@ class Study:
         return found
 
     def costs(self) -> list[tuple[str, str, Difference]]:
-        """What patches cost: measure, place, and the variant with patches minus that without."""
+        """List what patches cost: measure, place, variant with patches minus that without."""
         if "patches" not in self.variants or "angle" not in self.variants:
             return []
         rows = [
@@ -323,7 +323,7 @@ _TITLES = {"perceptual": "perceptual only", "direction": "+ direction", "angle":
 
 
 def verdict_table(findings: Sequence[Finding]) -> str:
-    """Findings as a Markdown table, one row a hypothesis and place.
+    """Write findings as a Markdown table, one row a hypothesis and place.
 
     *Without* is the mean of the training compared with, *spread* that of the difference over the
     seeds.
@@ -346,7 +346,7 @@ def verdict_table(findings: Sequence[Finding]) -> str:
 
 
 def cost_table(study: Study) -> str:
-    """What patches cost as a Markdown table; a sentence if one of the two variants was not run."""
+    """Write what patches cost as a Markdown table; a sentence if a variant was not run."""
     costs = study.costs()
     if not costs:
         return "Not known: the variants `patches` and `angle` were not both run."

@@ -52,7 +52,7 @@ def _warn(problem: str) -> None:
 
 
 def _read_sized(path: Path, size: Sequence[int]) -> torch.Tensor:
-    """The luminance of a picture, ``(1, H, W)``, checked to have the size of its sources."""
+    """Read the luminance of a picture, ``(1, H, W)``, checked to have the size of its sources."""
     picture = luminance(read_image(path))
     if tuple(picture.shape[-2:]) != tuple(size):
         (height, width), (h, w) = size, picture.shape[-2:]
@@ -103,7 +103,7 @@ def fuse(method: str, function: Fuser, pair: Pair) -> torch.Tensor:
 
 
 def _read_truth(pairs: PairFolder, name: str, size: Sequence[int]) -> list[torch.Tensor]:
-    """The oracle and the salient map of a pair, ``(1, 1, H, W)`` uint8 each."""
+    """Read the oracle and the salient map of a pair, ``(1, 1, H, W)`` uint8 each."""
     found = []
     for folder in (f"fused_{ORACLE}", "salient"):
         path = find_picture(pairs.folder / folder, name)
@@ -135,7 +135,7 @@ def check_truth(pairs: PairFolder) -> None:
 
 @functools.cache
 def _definitions() -> bytes:
-    """A fingerprint of the code of the metrics: a changed definition makes old values void."""
+    """Hash the code of the metrics: a changed definition makes old values void."""
     digest = hashlib.sha256()
     for path in sorted(Path(metrics_package.__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
@@ -155,7 +155,7 @@ class _Cache:
         triple: Sequence[torch.Tensor],
         names: Sequence[str],
     ) -> dict[str, float]:
-        """The values of these names by a function, from the folder where they are."""
+        """Return the values of these names by a function, from the folder if they are there."""
         if self.folder is None:
             return {name: value.item() for name, value in function(*triple, names).items()}
         digest = hashlib.sha256(_definitions())

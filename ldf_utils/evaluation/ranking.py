@@ -35,7 +35,7 @@ def _all_names(rows: Sequence[Row]) -> list[str]:
 
 
 def _means(rows: Sequence[Row]) -> pd.DataFrame:
-    """The mean of each metric, a line per method in the order of the rows; NaN is left out."""
+    """Compute the mean of each metric, a line per method in the order of the rows, without NaN."""
     grouped = pd.DataFrame(rows).groupby("method", sort=False)[_all_names(rows)]
     return grouped.agg(pd.Series.mean)
 
@@ -76,7 +76,7 @@ def rank(values: pd.DataFrame, metrics: Mapping[str, Metric] = COLUMNS) -> pd.Da
 
 
 def _shared_images(rows: Sequence[Row]) -> list[str]:
-    """The images that every method has, in the order of the first method."""
+    """List the images that every method has, in the order of the first method."""
     by_method: dict[str, dict[str, None]] = {}
     for row in rows:
         by_method.setdefault(row["method"], {})[row["image"]] = None

@@ -101,12 +101,12 @@ def format_agreement(agreement: Mapping[str, Interval]) -> str:
 
 
 def _inlined(png: io.BytesIO) -> str:
-    """A PNG file as the address of an inlined image."""
+    """Encode a PNG file as the address of an inlined image."""
     return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode("ascii")
 
 
 def _picture(levels: torch.Tensor, width: int, smooth: bool = True) -> str:
-    """A ``(1, H, W)`` uint8 picture at a width of pixels, as the address of an inlined image."""
+    """Encode a ``(1, H, W)`` uint8 picture at a width as the address of an inlined image."""
     picture, png = Image.fromarray(levels[0].numpy()), io.BytesIO()
     size = (width, max(1, round(picture.height * width / picture.width)))
     way = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
@@ -115,7 +115,7 @@ def _picture(levels: torch.Tensor, width: int, smooth: bool = True) -> str:
 
 
 def _detail(infrared: torch.Tensor, visible: torch.Tensor) -> tuple[slice, slice]:
-    """The part, a quarter of each side, where the sources have the most structure together."""
+    """Find the part, a quarter of each side, where the sources have the most structure together."""
     height, width = infrared.shape[-2:]
     both = torch.stack([infrared, visible]).double()
     means, squares = (F.adaptive_avg_pool2d(x, 32) for x in (both, both.square()))
@@ -151,7 +151,7 @@ def _rank_plot(comparison: RankComparison) -> str:
 def _pictures(
     pairs: PairFolder, methods: Sequence[str], extra: Mapping[str, Fuser], count: int
 ) -> Iterator[dict[str, Any]]:
-    """Some pairs spread over the set: label, picture and enlarged detail of each method."""
+    """Show pairs spread over the set: label, picture and enlarged detail of each method."""
     for index in sorted({round(x) for x in np.linspace(0, len(pairs) - 1, min(count, len(pairs)))}):
         try:
             pair = pairs[index]

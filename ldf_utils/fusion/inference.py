@@ -290,7 +290,7 @@ def fuse_folder(
 def _find_pairs(
     infrared: Path, visible: Path, output: Path
 ) -> tuple[list[tuple[str, Path, Path]], list[str]]:
-    """The pairs of two folders or of two pictures, and what is in no pair."""
+    """Find the pairs of two folders or of two pictures, and what is in no pair."""
     for path in (infrared, visible):
         if not path.exists():
             raise ImageError(f"{path}: there is no such folder or picture; check the path")

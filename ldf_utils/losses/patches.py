@@ -209,7 +209,7 @@ def patch_matrices(
     scale: torch.Tensor,
     shear: torch.Tensor,
 ) -> torch.Tensor:
-    """The composite of crop, affine map and resize, one matrix per draw.
+    """Compute the composite of crop, affine map and resize, one matrix per draw.
 
     The affine map moves a point x of the crop, in pixels from its middle, to
     ``scale * R(degrees) * K(shear) * x + shift`` with the rotation R and the shear
@@ -242,7 +242,7 @@ def patch_matrices(
 def _inverse(
     degrees: torch.Tensor, scale: torch.Tensor, shear: torch.Tensor
 ) -> list[list[torch.Tensor]]:
-    """The inverse of the linear part: ``(scale R K)^-1 = K^-1 R^T / scale``, two rows of two."""
+    """Invert the linear part: ``(scale R K)^-1 = K^-1 R^T / scale``, two rows of two."""
     angle, tangent = degrees * (math.pi / 180), torch.tan(shear * (math.pi / 180))
     cos, sin = torch.cos(angle), torch.sin(angle)
     return [

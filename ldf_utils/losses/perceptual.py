@@ -219,7 +219,7 @@ class PerceptualLoss(nn.Module):
     def forward(
         self, fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor
     ) -> torch.Tensor:
-        """The loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
             fused: ``(B, 1, H, W)`` in [0, 1].

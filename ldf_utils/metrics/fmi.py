@@ -36,7 +36,7 @@ def _entropy_of_shares(shares: torch.Tensor) -> torch.Tensor:
 
 
 def _window_information(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Normalized mutual information of windows ``(9, N)`` with ``(9, N)``: ``(N,)``."""
+    """Compute the normalized mutual information of windows ``(9, N)`` with ``(9, N)``: ``(N,)``."""
     p, q = _as_distribution(first), _as_distribution(second)
     cdf_p, cdf_q = p.cumsum(dim=0), q.cumsum(dim=0)
     centered_p, centered_q = p - p.mean(0), q - q.mean(0)
@@ -165,7 +165,7 @@ def edge_map(image: torch.Tensor) -> torch.Tensor:
 
 
 def _edge_windows(image: torch.Tensor) -> torch.Tensor:
-    """The windows of the edge map as numbers 0..511, one bit a place; ``(B, N)``."""
+    """Code the windows of the edge map as numbers 0..511, one bit a place; ``(B, N)``."""
     edges = edge_map(image)[:, 0].int()
     rows, columns = (side - _WINDOW + 1 for side in edges.shape[-2:])
     codes = torch.zeros_like(edges[:, :rows, :columns])

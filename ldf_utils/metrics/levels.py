@@ -80,7 +80,7 @@ def gray_levels(
 
 
 def as_uint8(image: torch.Tensor) -> torch.Tensor:
-    """The picture as the 8-bit file of it would hold: `gray_levels` as uint8, same shape."""
+    """Return the picture as an 8-bit file would hold it: `gray_levels` as uint8, same shape."""
     return image if image.dtype == torch.uint8 else gray_levels(image)[0].to(torch.uint8)
 
 

@@ -98,7 +98,7 @@ def warm_objects(salient: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _surroundings(mask: torch.Tensor) -> tuple[slice, ...]:
-    """The rows and columns of a picture that an object and its ring lie in."""
+    """Return the rows and columns of a picture that an object and its ring lie in."""
     window = [slice(None)]
     for dim in (1, 2):
         places = mask.any(dim=3 - dim)[0].nonzero()
@@ -201,7 +201,7 @@ def texture_kept(fused: torch.Tensor, oracle: torch.Tensor, salient: torch.Tenso
 
 
 def _widened(mask: torch.Tensor) -> torch.Tensor:
-    """A mask ``(..., H, W)`` with the ring of `_RING` pixels around it."""
+    """Widen a mask ``(..., H, W)`` by the ring of `_RING` pixels around it."""
     side = 2 * _RING + 1
     return F.max_pool2d(F.max_pool2d(mask, (1, side), 1, (0, _RING)), (side, 1), 1, (_RING, 0))
 

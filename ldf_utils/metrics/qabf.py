@@ -90,7 +90,7 @@ def _mirrored_edges(padded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def _artifacts(
     triple: list[torch.Tensor], weigh: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
-    """The share of what weighted edges of the sources hold that the fused picture invents."""
+    """Compute the share of invented edges, weighted by the edges of the sources: ``(B,)``."""
     stacked = torch.cat(triple, dim=1)
     artifacts = total = stacked.new_zeros(len(stacked))
     for strip in strips(F.pad(stacked, (1, 1, 1, 1), mode="reflect"), 3):

@@ -17,7 +17,7 @@ MS_SSIM_SMALLEST = 161
 def _similarity(
     triple: torch.Tensor, kernel: tuple[float, ...], *, unbiased: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two terms of SSIM of the fused picture with each source, ``(B, 2, h, w)`` each."""
+    """Compute both terms of SSIM of the fused picture with each source, each ``(B, 2, h, w)``."""
     area = round(sum(kernel)) ** 2
     sums, variances, covariances = local_moments(triple, kernel)
     # Numerators and denominators carry A^2, and where variances are unbiased A^2 (A - 1) / A.
@@ -31,7 +31,7 @@ def _similarity(
 def _summed_similarity(
     triple: torch.Tensor, kernel: tuple[float, ...], *, unbiased: bool
 ) -> torch.Tensor:
-    """The mean SSIM over all windows inside the pictures, summed over the sources, ``(B,)``."""
+    """Compute the mean SSIM over all windows in the pictures, summed over the sources, ``(B,)``."""
     window = len(kernel)
     total = triple.new_zeros(len(triple), dtype=torch.float64)
     for strip in strips(triple, window):

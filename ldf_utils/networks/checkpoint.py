@@ -99,7 +99,7 @@ def save_network(
 
 
 def load_network(name_or_path: str | os.PathLike = "shipped") -> nn.Module:
-    """A trained network, in eval mode, on the CPU, in float32.
+    """Load a trained network, in eval mode, on the CPU, in float32.
 
     Args:
         name_or_path: ``"shipped"`` (the project's own), ``"ld-lite"`` or ``"ldfusion"`` (the

@@ -222,7 +222,7 @@ class PaperNetwork(nn.Module):
         }
 
     def decode(self, codes: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The fused image before it is cropped.
+        """Compute the fused image before it is cropped.
 
         Args:
             codes: what `codes` returns.

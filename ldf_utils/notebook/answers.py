@@ -88,7 +88,7 @@ def _first_hint(hints: Callable[..., Hints], *args: Any, **kwargs: Any) -> str |
 
 
 def _call(function: Callable[..., Any], *args: Any) -> Any:
-    """What a learner's function returns for tensors, or for arrays if it needs NumPy."""
+    """Return what a learner's function gives for tensors, or for arrays if it needs NumPy."""
     tensors = [x.clone() if isinstance(x, torch.Tensor) else x for x in args]
     try:
         returned = function(*tensors)

@@ -115,7 +115,7 @@ def update_metrics(folder: str | os.PathLike, notebook: str, **entries: Any) -> 
 
 
 def _plain(name: str, value: Any) -> Any:
-    """A value as JSON stores it; numbers must be finite."""
+    """Return a value as JSON stores it; numbers must be finite."""
     if isinstance(value, Mapping):
         return {str(key): _plain(f"{name}.{key}", item) for key, item in value.items()}
     if isinstance(value, (str, bool, int)):

@@ -62,7 +62,7 @@ def _rect(u0: float, u1: float, v0: float, v1: float, depth: float = 0.0) -> lis
 
 
 def _hole(u0: float, u1: float, v0: float, v1: float, depth: float) -> list[list[list[float]]]:
-    """The four reveals of an opening."""
+    """Return the four reveals of an opening."""
     a, b, c, d = _rect(u0, u1, v0, v1)
     e, f, g, h = _rect(u0, u1, v0, v1, depth)
     return [[a, b, f, e], [b, c, g, f], [c, d, h, g], [d, a, e, h]]
@@ -135,7 +135,7 @@ class Facade:
             )
 
     def _extras(self, c: float, v0: float, z: float) -> None:
-        """A balcony or an air-conditioner at a window."""
+        """Add a balcony or an air-conditioner at a window, or neither."""
         s, rng = self.style, self.rng
         if s.balconies and z > 1 and rng.random() < 0.6:
             w = s.window[0] + 0.9
@@ -194,7 +194,7 @@ def _gable(w: float, d: float, h: float, style: Style, rng: np.random.Generator)
 
 
 def _flat(w: float, d: float, h: float, style: Style, rng: np.random.Generator) -> list[Piece]:
-    """A level roof with a parapet, units and perhaps an aerial."""
+    """Return a level roof with a parapet, units and perhaps an aerial."""
     rng.random()  # as many draws as a gable makes before its shape
     level = quads([[[0, 0, h], [w, 0, h], [w, d, h], [0, d, h]]])
     pieces: list[Piece] = [(level, "concrete", (0.2, 0.2, 0.2), "roof")]

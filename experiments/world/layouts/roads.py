@@ -51,7 +51,7 @@ def _traffic(stage: Stage, half: float, y0: float, y1: float) -> None:
 
 
 def crossing(stage: Stage) -> None:
-    """An intersection with signals and zebra crossings, seen from a pole or a car."""
+    """Lay out an intersection with signals and zebra crossings, seen from a pole or a car."""
     rng, b = stage.rng, stage.builder
     stage.lamp_color = LAMP_COLORS[rng.integers(len(LAMP_COLORS))]
     half, walk, y0 = rng.uniform(4.5, 7), rng.uniform(2.5, 4), rng.uniform(10, 18)
@@ -80,7 +80,7 @@ def crossing(stage: Stage) -> None:
 
 
 def parking(stage: Stage) -> None:
-    """A parking lot with rows of cars, trees and lamps, mostly from above."""
+    """Lay out a parking lot with rows of cars, trees and lamps, mostly from above."""
     rng, b = stage.rng, stage.builder
     stage.lamp_color = LAMP_COLORS[rng.integers(len(LAMP_COLORS))]
     ground.terrain(

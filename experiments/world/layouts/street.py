@@ -33,7 +33,7 @@ def _row(stage: Stage, side: int, x: float, y: float, end: float) -> None:
 
 
 def _garden(stage: Stage, side: int, x: float, y: float, width: float) -> None:
-    """A fence or hedge towards the pavement and some bushes."""
+    """Add a fence or hedge towards the pavement and some bushes."""
     rng, b = stage.rng, stage.builder
     edge = side * (x + 0.35)
     kind = rng.choice(["bars", "planks", "hedge", "rails", "open"])

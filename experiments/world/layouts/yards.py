@@ -10,7 +10,7 @@ from experiments.world.layouts.stage import LAMP_COLORS, Slot, Stage
 
 
 def courtyard(stage: Stage) -> None:
-    """A paved yard between houses, seen from a window."""
+    """Lay out a paved yard between houses, seen from a window."""
     rng, b = stage.rng, stage.builder
     stage.lamp_color = LAMP_COLORS[rng.integers(len(LAMP_COLORS))]
     wide, deep = rng.uniform(16, 28), rng.uniform(20, 34)
@@ -70,7 +70,7 @@ def _far_shore(stage: Stage, edge: float) -> None:
 
 
 def waterfront(stage: Stage) -> None:
-    """A promenade along water, with a skyline on the other side."""
+    """Lay out a promenade along water, with a skyline on the other side."""
     rng, b = stage.rng, stage.builder
     stage.lamp_color = LAMP_COLORS[rng.integers(len(LAMP_COLORS))]
     edge = rng.uniform(8, 16)

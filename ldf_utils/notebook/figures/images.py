@@ -50,7 +50,7 @@ def _draw(axis: Axes, image: np.ndarray, label: str | None) -> None:
 
 
 def _outline(axis: Axes, box: Sequence[float]) -> None:
-    """A box visible on dark and bright ground: a white line on a wider black one."""
+    """Draw a box visible on dark and bright ground: a white line on a wider black one."""
     x0, y0, x1, y1 = box
     for color, width in (("black", 3.0), ("white", 1.2)):
         axis.add_patch(
@@ -132,7 +132,7 @@ def show_image_table(
 
 
 def _finite_map(label: str, values: torch.Tensor) -> np.ndarray:
-    """A map as ``(H, W)``."""
+    """Return a map as ``(H, W)``, checked to be finite."""
     array: np.ndarray = torch.as_tensor(values).detach().float().cpu().numpy()
     if array.ndim < 2 or math.prod(array.shape[:-2]) != 1:
         raise ValueError(f"map {label!r} must have shape (H, W), got {array.shape}")

@@ -35,7 +35,7 @@ class Texts(TypedDict):
 
 
 def _encode(fig: Figure) -> bytes:
-    """The figure as PNG, in gray where it has no color."""
+    """Encode the figure as PNG, in gray where it has no color."""
     raw, small = io.BytesIO(), io.BytesIO()
     fig.savefig(raw, format="png", dpi=DPI, facecolor="white")
     image = Image.open(raw).convert("RGB")
@@ -47,7 +47,7 @@ def _encode(fig: Figure) -> bytes:
 
 
 def _require_words(name: str, text: str, at_least: int, example: str) -> str:
-    """The text with single spaces."""
+    """Return the text with single spaces, checked to have enough words."""
     text = " ".join(text.split())
     if len(text.split()) < at_least:
         raise ValueError(
@@ -96,7 +96,7 @@ def present(
 
 
 def _no_star(caption: str) -> str:
-    """The caption without asterisks outside of formulas; it is set in italics as a whole."""
+    """Remove asterisks outside of formulas from a caption, which is set in italics as a whole."""
     parts = caption.split("$")
     return "$".join(part.replace("*", "") if i % 2 == 0 else part for i, part in enumerate(parts))
 

@@ -57,7 +57,7 @@ def grid_shape(count: int, columns: int | None, most: int) -> tuple[int, int]:
 
 
 def grid(rows: int, columns: int, aspect: float, extra: float = 0.3) -> tuple[Figure, np.ndarray]:
-    """A figure of equal cells; `aspect` is height over width of their contents."""
+    """Make a figure of equal cells; `aspect` is height over width of their contents."""
     height = min(11.0, rows * (WIDTH / columns * aspect + extra) + 0.5)
     fig, axes = plt.subplots(
         rows, columns, figsize=(WIDTH, height), layout="constrained", squeeze=False
