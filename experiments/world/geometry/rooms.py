@@ -176,12 +176,9 @@ def desk(b: Builder, rng: np.random.Generator, position: Vector, heading: float,
         )
     for _ in range(3):
         p = [rng.uniform(-0.3, 0.1), rng.uniform(-0.6, 0.6), 0.765]
+        paper = box([0.21, 0.3, 0.02 * rng.random() + 0.004], p, rng.uniform(0, 3))
         b.add(
-            place(
-                box([0.21, 0.3, 0.02 * rng.random() + 0.004], p, rng.uniform(0, 3)),
-                position,
-                heading,
-            ),
+            place(paper, position, heading),
             "plastic",
             tuple(rng.uniform(0.2, 0.7) * np.ones(3)),
             "ambient",
