@@ -37,11 +37,11 @@ def test_gradients_reach_the_pixels_only(clip, generator):
     assert all(p.grad is None for p in clip.parameters())
 
 
-def test_grey_is_repeated_and_pictures_are_resized(clip, generator):
-    grey = torch.rand(2, 1, 96, 96, generator=generator)
-    same = clip.encode_image(grey.expand(-1, 3, -1, -1))
-    torch.testing.assert_close(clip.encode_image(grey), same)
-    large = torch.nn.functional.interpolate(grey[..., :6, :6], (192, 192), mode="bicubic")
+def test_gray_is_repeated_and_pictures_are_resized(clip, generator):
+    gray = torch.rand(2, 1, 96, 96, generator=generator)
+    same = clip.encode_image(gray.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(clip.encode_image(gray), same)
+    large = torch.nn.functional.interpolate(gray[..., :6, :6], (192, 192), mode="bicubic")
     small = torch.nn.functional.avg_pool2d(large.clamp(0, 1), 2)
     cosine = (clip.encode_image(large.clamp(0, 1)) * clip.encode_image(small)).sum(-1)
     assert (cosine > 0.95).all()

@@ -1,4 +1,4 @@
-"""Patches: torchvision and a histogram written slowly are the witnesses."""
+"""Patches: torchvision and a histogram written slowly are the references."""
 
 import math
 
@@ -23,7 +23,7 @@ def smooth(batch, height, width, generator):
     return F.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
 
 
-def witness(image, left, top, crop, degrees, shift, scale, shear):
+def reference(image, left, top, crop, degrees, shift, scale, shear):
     """One view by torchvision: crop, then affine; 1 where no pixel from outside took part."""
     cut = TF.crop(torch.cat([image, torch.ones_like(image)]), top, left, crop, crop)
     moved = TF.affine(
@@ -59,7 +59,7 @@ def test_the_matrix_does_what_torchvision_does(size, degrees, shift, scale, shea
         value(shear),
     )
     got = extract_patches(image, theta, crop)[0]
-    expected, inside = witness(image[0], left, top, crop, degrees, shift, scale, shear)
+    expected, inside = reference(image[0], left, top, crop, degrees, shift, scale, shear)
     assert inside.float().mean() > 0.5
     torch.testing.assert_close(got[inside], expected[inside], atol=2e-5, rtol=0)
 
@@ -122,7 +122,7 @@ def test_crops_reach_every_whole_pixel_place(generator):
 
 
 def test_rows_are_patch_times_batch_plus_image():
-    """Images of one constant grey each: the row tells which image it was cut from."""
+    """Images of one constant gray each: the row tells which image it was cut from."""
     images = torch.tensor([0.1, 0.5, 0.9]).view(3, 1, 1, 1).expand(3, 1, 32, 32)
     theta = PatchSampler(count=4).sample(3, torch.Generator().manual_seed(1), (32, 32))
     means = extract_patches(images, theta, 8).mean(dim=(1, 2, 3))

@@ -115,7 +115,7 @@ class ClipSpace(nn.Module):
         """
         sentences = [sentences] if isinstance(sentences, str) else list(sentences)
         if not sentences or any(not s.strip() for s in sentences):
-            raise ClipError(f"expected prompts with at least one word each, found {sentences!r}")
+            raise ClipError(f"prompts must have at least one word each, got {sentences!r}")
         tokens = self.tokenize(sentences).to(self.mean.device)
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
 

@@ -4,7 +4,7 @@ CLIP's verdict on a whole image can be met with a little texture anywhere, even 
 about many random patches, it cannot be: every part of the image has to agree with the words. A
 patch of empty sky, though, has no detailed background and no salient object, and asking for them
 there would make the network invent them. So a patch counts only if both sources have something to
-show in it, measured by their grey-level entropy.
+show in it, measured by their gray-level entropy.
 
 A *draw* is one random view: crop, then turn, shift, zoom and shear a little, then resize. All three
 steps are affine, so their composite is a single ``2 x 3`` matrix, and all draws of a batch are
@@ -97,7 +97,7 @@ class PatchSampler:
         }
         for name, (good, expected) in checks.items():
             if not good:
-                raise ValueError(f"{name} is to be {expected}, found {getattr(self, name)}")
+                raise ValueError(f"{name} must be {expected}, got {getattr(self, name)}")
 
     def draw(
         self,
@@ -141,7 +141,7 @@ class PatchSampler:
         shorter = min(height, width)
         if int(shorter * self.side[0]) < 1:
             raise ValueError(
-                f"a crop of {self.side[0]} of {height} x {width} pixels has no pixel; expected "
+                f"a crop of {self.side[0]} of {height} x {width} pixels has no pixel; use "
                 "larger images or a larger side"
             )
         return height, width, shorter
@@ -271,8 +271,9 @@ def extract_patches(images: torch.Tensor, theta: torch.Tensor, size: int) -> tor
     batch, channels = images.shape[:2]
     if len(theta) % batch:
         raise ValueError(
-            f"{len(theta)} draws for {batch} images; expected a multiple, rows in the order "
-            "p * B + b as PatchSampler.sample gives them"
+            "the number of draws must be a multiple of the number of images, got "
+            f"{len(theta)} draws for {batch} images; give rows in the order p * B + b, as "
+            "PatchSampler.sample does"
         )
     count = len(theta) // batch
     theta = theta.to(device=images.device, dtype=images.dtype)

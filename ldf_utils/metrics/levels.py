@@ -48,28 +48,31 @@ def gray_levels(
     for image in images:
         if image.ndim != 4 or image.shape[1] != 1:
             raise ValueError(
-                f"metrics take luminance of shape (B, 1, H, W), found {tuple(image.shape)}; take "
-                "the luminance first (ldf_utils.data.images.luminance) and add the batch dimension"
+                f"pictures must be luminance of shape (B, 1, H, W), got {tuple(image.shape)}; "
+                "take the luminance first (ldf_utils.data.images.luminance) and add the batch "
+                "dimension"
             )
         if image.shape != shape:
             raise ValueError(
-                f"fused, infrared and visible need one shape, found {tuple(shape)} and "
+                f"fused, infrared and visible must have one shape, got {tuple(shape)} and "
                 f"{tuple(image.shape)}; resize the fused picture to the size of its sources"
             )
         if min(image.shape[-2:]) < smallest:
             raise ValueError(
-                f"this metric needs pictures of at least {smallest} x {smallest} pixels, found "
+                f"pictures must be at least {smallest} x {smallest} pixels for this metric, got "
                 f"{image.shape[-1]} x {image.shape[-2]}"
             )
         if image.dtype == torch.uint8:
             result.append(image.double())
             continue
         if not image.is_floating_point():
-            raise ValueError(f"expected uint8 or floating point in [0, 1], found {image.dtype}")
+            raise ValueError(
+                f"pictures must be uint8 or floating point in [0, 1], got {image.dtype}"
+            )
         low, high = (value.item() for value in torch.aminmax(image.detach()))
         if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):  # also true for NaN
             raise ValueError(
-                f"a floating-point picture has values in [0, 1], found {low:g} to {high:g}; "
+                f"a floating-point picture must have values in [0, 1], got {low:g} to {high:g}; "
                 "divide by its full scale, or pass uint8"
             )
         if rounded:  # in float32, as a file is written, so that ties fall on the same side

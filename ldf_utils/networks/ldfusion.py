@@ -273,7 +273,7 @@ class LDLite(nn.Module):
 
     The authors' program computes in floating point throughout (luminance, network and return to
     color) and cuts the fraction off when it writes 8 bits; rounding instead, as this package does,
-    is half a grey level brighter on average.
+    is half a gray level brighter on average.
     """
 
     local = False
