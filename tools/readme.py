@@ -1,6 +1,6 @@
 """Make what the README shows: its picture and its tables.
 
-python -m tools.readme teaser   # docs/teaser.png, from the shipped network and a generated scene
+python -m tools.readme teaser   # docs/teaser.png, from the shipped network and a rendered pair
 python -m tools.readme table    # the measured tables, from runs/tutorial/metrics.json
 """
 
@@ -14,36 +14,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.functional import interpolate
 
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import write_text
 from ldf_utils.data.images import write_image
-from ldf_utils.data.scenes import render
-from ldf_utils.fusion.inference import fuse_tensors
+from ldf_utils.data.pairs import read_pair
+from ldf_utils.fusion.inference import fuse_pair
 from ldf_utils.networks.checkpoint import load_network
 from ldf_utils.notebook.run_record import METRICS_FILE
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
-TEASER_SEED = 29
+RENDERED = ROOT / "ldf_utils" / "data" / "rendered" / "test"
+TEASER = "0014"
 METRICS = ("EN", "SD", "SF", "AG")
 
 
-def teaser(path: Path = ROOT / "docs" / "teaser.png", seed: int = TEASER_SEED) -> Path:
-    """Write the visible, infrared and fused image of one generated night street, side by side.
+def teaser(path: Path = ROOT / "docs" / "teaser.png", stem: str = TEASER) -> Path:
+    """Write the visible, infrared and fused image of one rendered night street, side by side.
 
     Args:
         path: where to write.
-        seed: of the scene.
+        stem: of the pair, among the rendered test pairs that ship with the package.
 
     Returns:
         The path.
     """
-    scene = render(1, (240, 320), seed, setting="street", time="night", weather="clear")
-    fused = fuse_tensors(load_network("shipped"), scene.infrared, scene.visible)
+    pair = read_pair(*(RENDERED / folder / f"{stem}.jpg" for folder in ("ir", "vi")))
+    fused = fuse_pair(load_network("shipped"), pair)
+    images = torch.stack([pair.visible, pair.infrared.expand(3, -1, -1), fused])
+    images = interpolate(images, (240, 320), mode="bilinear", antialias=True).clamp(0, 1)
     gap = torch.ones(3, 240, 8)
-    infrared = scene.infrared[0].expand(3, -1, -1)
-    return write_image(torch.cat([scene.visible[0], gap, infrared, gap, fused[0]], -1), path)
+    visible, infrared, fused = images
+    return write_image(torch.cat([visible, gap, infrared, gap, fused], -1), path)
 
 
 def tables(metrics: Mapping[str, Mapping[str, Any]]) -> str:
