@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -258,7 +259,8 @@ def load_scenes(count: int, seed: int, processes: int = 2) -> dict[str, torch.Te
     jobs += [(seed + 1, i * large, large, 256) for i in range(large_jobs)]
     parts = []
     context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, initializer=ignore_interrupts) as pool:
-        for part in tqdm(pool.imap(_render_chunk, jobs), total=len(jobs), desc="rendering scenes"):
+    # An executor, since a Pool waits forever for a process that was killed.
+    with ProcessPoolExecutor(processes, context, ignore_interrupts) as pool:
+        for part in tqdm(pool.map(_render_chunk, jobs), total=len(jobs), desc="rendering scenes"):
             parts.append(part)
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
