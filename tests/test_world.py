@@ -432,7 +432,8 @@ def test_a_tiny_render_has_people_warmer_than_the_road_and_a_truth_that_fits():
     assert made.visible.shape == (96, 128, 3) and made.infrared.shape == (96, 128)
     assert made.temperature[person].mean() > made.temperature[road].mean() + 3
     assert made.infrared[person].mean() > made.infrared[road].mean()
-    assert np.isinf(made.depth[made.labels == truth.label_number("sky")]).mean() > 0.9
+    assert np.isinf(made.depth).any()  # depth is that of the nearest subpixel
+    assert (made.labels[np.isinf(made.depth)] == truth.label_number("sky")).all()
     assert (made.labels[made.instances > 0] != truth.label_number("sky")).all()
     assert {b["name"] for b in made.facts["boxes"]} <= set(truth.BOXED)
     again = render_pair(scene, 128, 96, samples=1)

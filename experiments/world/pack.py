@@ -173,7 +173,7 @@ cameras side by side) has some of these:
 | `oracle/` | the answer of a perfect fusion, JPEG; why: `docs/rendered_world.md` |
 | `labels/` | PNG, the class of every pixel: {labels} |
 | `instances/` | PNG, the number of the person or vehicle, 0 for none |
-| `depth/` | PNG, meters = 0.5 exp((code - 1) / 36), 255 for the sky |
+| `depth/` | PNG, meters = 0.5 exp((code - 1) / 36), 255 for the sky; of what is nearest |
 | `temperature/` | PNG, degrees Celsius = -30 + 0.3 code, ends saturate |
 | `boxes.csv` | people and vehicles with at least 20 pixels in view, in pixels, half-open |
 | `parallax/ir_warp/` | the infrared picture from a camera beside the visible one |

@@ -204,7 +204,7 @@ class Renderer:
         names = [f"m{n:02d}" for n in range(len(self.bundles))]
         if self.mi.variant().startswith("scalar"):
             order = [shape.id() for shape in self.scene.shapes()]
-            numbers = [order.index(name) for name in names]
+            numbers = [order.index(name) + 1 for name in names]  # 0 is the sky
         else:
             import drjit
 
@@ -276,7 +276,10 @@ class Renderer:
     ) -> Array:
         """Path-trace light of sky, sun and windows (not lamps); linear radiance ``(H, W, 3)``."""
         parameters = self.mi.traverse(self.scene)
-        parameters["sky.data"] = self.mi.TensorXf(environment_map(light, SKY_ROWS))
+        sky = environment_map(light, SKY_ROWS)
+        columns = np.shape(parameters["sky.data"])[1] - sky.shape[1]  # a wrapped border
+        sky = np.pad(sky, ((0, 0), (columns // 2, columns - columns // 2), (0, 0)), mode="wrap")
+        parameters["sky.data"] = self.mi.TensorXf(sky)
         if self.sun:
             direction = -np.asarray(light.sun, float)
             aim = self.mi.ScalarTransform4f().look_at([0, 0, 0], list(direction), [0.3, 0.1, 0.9])
