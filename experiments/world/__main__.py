@@ -54,6 +54,14 @@ def pack(args: argparse.Namespace) -> int:
     return 0
 
 
+def sheet(args: argparse.Namespace) -> int:
+    """Write one picture of some packed pairs."""
+    from experiments.world.pack import sheet as write_sheet
+
+    write_sheet(args.folder, args.pick.split(","), args.out)
+    return 0
+
+
 def _common(p: argparse.ArgumentParser, count: int) -> None:
     """Add what all commands that render have."""
     p.add_argument("--set", required=True, help="name of the set")
@@ -91,6 +99,11 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--parallax", help="folder of the pairs side by side")
     p.add_argument("--out", default="ldf_utils/data/rendered")
     p.set_defaults(run=pack)
+    p = commands.add_parser("sheet", help="one picture of some packed pairs, with their oracle")
+    p.add_argument("--folder", default="ldf_utils/data/rendered/test")
+    p.add_argument("--pick", required=True, help="names, separated by commas")
+    p.add_argument("--out", required=True)
+    p.set_defaults(run=sheet)
     args = parser.parse_args(argv)
     return int(args.run(args))
 

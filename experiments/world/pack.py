@@ -257,3 +257,20 @@ def pack(
             f"{target} has {total:,} bytes; at most {LIMIT:,} may ship: pack fewer pairs"
         )
     return total
+
+
+def sheet(folder: str | os.PathLike, names: Sequence[str], out: str | os.PathLike) -> None:
+    """Write one picture of some packed pairs: a row each, visible, infrared and oracle.
+
+    Raises:
+        FileNotFoundError: if a pair is not there.
+    """
+    width, height = 320, 240
+    page = Image.new("RGB", (3 * width, height * len(names)))
+    for row, name in enumerate(names):
+        for column, kind in enumerate(("vi", "ir", "oracle")):
+            with Image.open(Path(folder) / kind / f"{name}.jpg") as image:
+                small = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+            page.paste(small, (column * width, row * height))
+    with atomic_path(out) as temporary:
+        page.save(temporary, quality=88)
