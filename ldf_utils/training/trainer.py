@@ -195,7 +195,7 @@ class _Run:
         """Go through all steps that are left."""
         config, team, history = self.config, self.team, self.state.history
         first = len(history)
-        with_bar = sys.stderr.isatty() or "ipykernel" in sys.modules
+        with_bar = sys.stderr.isatty() or _in_notebook()
         bar = tqdm(
             total=config.steps,
             initial=first,
@@ -384,3 +384,10 @@ def build_loss(config: TrainConfig, clip: ClipSpace | None, device: torch.device
         PerceptualLoss(config.perceptual, config.frozen, config.autocast, config.compile),
     )
     return criterion.to(device)
+
+
+def _in_notebook() -> bool:
+    """Whether a notebook's kernel runs this, which shows a bar; importing its package is not it."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and "IPKernelApp" in shell.config
