@@ -213,11 +213,16 @@ def test_the_verdict_follows_from_mean_and_spread(values, verdict):
 def made_study(**sharpness):
     """Variant to sharpness by seed, as a study."""
     runs = [
-        {"variant": variant, "seed": seed, "seconds_per_step": 0.1, "last": {},
-         "measures": {"scenes": {"sharpness": value}}}
+        {
+            "variant": variant,
+            "seed": seed,
+            "seconds_per_step": 0.1,
+            "last": {},
+            "measures": {"scenes": {"sharpness": value}},
+        }
         for variant, values in sharpness.items()
         for seed, value in values.items()
-    ]  # fmt: skip
+    ]
     variants = {
         variant: {"label": variant, "sentence": None, "changes": {}} for variant in sharpness
     }
@@ -364,9 +369,10 @@ def test_results_are_written_and_read_again(tiny, tmp_path):
     assert [f["verdict"] for f in content["findings"]] == [f.verdict for f in made.findings()]
     with open(paths[1], newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 6 and float(rows[0]["brightness"]) == made.runs[0]["measures"]["scenes"][
-        "brightness"
-    ]  # fmt: skip
+    assert (
+        len(rows) == 6
+        and float(rows[0]["brightness"]) == made.runs[0]["measures"]["scenes"]["brightness"]
+    )
     text = paths[2].read_text()
     assert "What patches cost" in text and "core seconds a step" in text
     assert ablation.NOTE in text and "/" not in str(made.settings["data"])

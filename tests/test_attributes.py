@@ -45,9 +45,23 @@ def test_match_against_the_definition():
 def test_there_are_words_for_everything_and_enough_of_them():
     words, _ = attributes.vocabulary()
     assert len(words) >= 250
-    for subject in ("thermal", "grey", "dim", "defocused", "grainy", "mist", "faded", "glare",
-                    "textured", "pedestrian", "automobile", "houses", "foliage", "prominent",
-                    "halos"):  # fmt: skip
+    for subject in (
+        "thermal",
+        "grey",
+        "dim",
+        "defocused",
+        "grainy",
+        "mist",
+        "faded",
+        "glare",
+        "textured",
+        "pedestrian",
+        "automobile",
+        "houses",
+        "foliage",
+        "prominent",
+        "halos",
+    ):
         assert subject in words
 
 

@@ -46,9 +46,9 @@ def huge_header() -> bytes:
     """A PNG of 60,000 x 60,000 pixels as its header says, and of nothing."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
     chunk = b"IHDR" + header
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(
-        ">I", zlib.crc32(chunk)
-    )  # fmt: skip
+    return (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    )
 
 
 def write(name: str, content: bytes) -> Callable[[Path], None]:
@@ -110,8 +110,10 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "a constant picture": save("ir/a.png", Image.new("L", (SIDE, SIDE), 90)),
     "several pages": save("ir/a.png", ANIMATED[0], save_all=True, append_images=ANIMATED[1:]),
     "color in the infrared": save("ir/a.png", Image.merge("RGB", ANIMATED)),
-    "CMYK": lambda f: (remove("vi/a.png")(f), Image.merge("CMYK", [*ANIMATED, ANIMATED[0]]).save(
-        f / "vi" / "a.jpg"))[0],
+    "CMYK": lambda f: (
+        remove("vi/a.png")(f),
+        Image.merge("CMYK", [*ANIMATED, ANIMATED[0]]).save(f / "vi" / "a.jpg"),
+    )[0],
     "transparency": save("vi/a.png", Image.merge("LA", [ANIMATED[0], ANIMATED[1]])),
     "one bit": save("ir/a.png", picture().convert("1")),
     "two pictures of one stem": two_of_one_stem,
@@ -121,13 +123,18 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "hidden files": write("ir/._a.png", b"\x00\x05\x16\x07"),
     "the same picture twice": lambda f: picture(3).save(f / "ir" / "a.png"),
     "an empty infrared folder": lambda f: [p.unlink() for p in (f / "ir").iterdir()][:0] or None,
-}  # fmt: skip
+}
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int | None], Callable[[Path, Path], list[str]]]] = {
     "fusion": (
         fuse,
         lambda data, out: [
-            "--infrared", str(data / "ir"), "--visible", str(data / "vi"), "--output", str(out)
+            "--infrared",
+            str(data / "ir"),
+            "--visible",
+            str(data / "vi"),
+            "--output",
+            str(out),
         ],
     ),
     "evaluation": (
@@ -137,24 +144,48 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int | None], Callable[[Path, Pat
     "training": (
         train,
         lambda data, out: [
-            "--data", str(data), "--output", str(out / "run"), "--set", "steps=1",
-            "--set", "batch=2", "--set", "crop=32", "--set", "patches=2", "--set", "clip=mini",
+            "--data",
+            str(data),
+            "--output",
+            str(out / "run"),
+            "--set",
+            "steps=1",
+            "--set",
+            "batch=2",
+            "--set",
+            "crop=32",
+            "--set",
+            "patches=2",
+            "--set",
+            "clip=mini",
         ],
     ),
     "downloads": (
         download,
         lambda data, out: [
-            "get", "tno", "--to", str(out), "--registry", str(data / "ir" / "a.png")
+            "get",
+            "tno",
+            "--to",
+            str(out),
+            "--registry",
+            str(data / "ir" / "a.png"),
         ],
     ),
-}  # fmt: skip
+}
 
 # What a command may still do with such an input; the others must fail, with an exit code above 0.
 HARMLESS = {
-    "a constant picture", "several pages", "color in the infrared", "CMYK", "transparency",
-    "one bit", "names in two Unicode forms", "hidden files", "the same picture twice",
+    "a constant picture",
+    "several pages",
+    "color in the infrared",
+    "CMYK",
+    "transparency",
+    "one bit",
+    "names in two Unicode forms",
+    "hidden files",
+    "the same picture twice",
     "a folder named like a picture",
-}  # fmt: skip
+}
 
 
 def call(command: str, data: Path, out: Path) -> int:

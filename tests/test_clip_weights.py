@@ -158,8 +158,14 @@ def as_old_pickle(original, place):
 
 
 FORMS = (
-    as_folder, as_local_dir, as_state_dict, as_checkpoint, as_torchscript, as_blob, as_old_pickle,
-)  # fmt: skip
+    as_folder,
+    as_local_dir,
+    as_state_dict,
+    as_checkpoint,
+    as_torchscript,
+    as_blob,
+    as_old_pickle,
+)
 
 
 @pytest.mark.slow

@@ -541,9 +541,18 @@ def test_agreement_by_hand():
     assert swapped["EN"].mean == pytest.approx(1 - 6 * 2 / (5 * 24))  # 1 - 6 sum d^2 / n (n^2 - 1)
     with_oracle = [
         *ordered(float, float),
-        *({"method": "oracle", "image": str(i), "EN": -9.0, "CE": 9.0, "PSNR_oracle": math.inf,
-           "Warm_shown": 1.0} for i in range(3)),
-    ]  # fmt: skip
+        *(
+            {
+                "method": "oracle",
+                "image": str(i),
+                "EN": -9.0,
+                "CE": 9.0,
+                "PSNR_oracle": math.inf,
+                "Warm_shown": 1.0,
+            }
+            for i in range(3)
+        ),
+    ]
     assert metric_agreement(with_oracle)["EN"].mean == pytest.approx(1)
     with pytest.raises(ValueError, match="three methods"):
         metric_agreement([row for row in ordered(float, float) if row["method"] < "m2"])

@@ -187,12 +187,12 @@ IN_NUMPY = {
     "check_share": lambda pairs, rank, count: np.resize(
         np.arange(pairs), (-(-pairs // count), count)
     )[:, rank],
-    "check_ring": lambda parameters, processes: np.float64(8 * parameters) * (
-        1 - np.float64(1) / processes
+    "check_ring": lambda parameters, processes: (
+        np.float64(8 * parameters) * (1 - np.float64(1) / processes)
     ),
     "check_standard_deviation": np.std,
     "check_cheating_rule": numpy_checkerboard,
-}  # fmt: skip
+}
 
 # What a notebook has measured and hands to the check along with the answer.
 GIVEN = {
@@ -306,23 +306,41 @@ IMAGE = torch.rand(1, 1, 8, 9, generator=torch.Generator().manual_seed(2))
 
 # What the cells before an exercise have defined, as far as its folded solution uses it.
 DEFINED = {
-    "00_start_here": {"luminance": luminance, "show_images": lambda *_, **__: None,
-                      "infrared": IMAGE, "visible": 1 - IMAGE},
+    "00_start_here": {
+        "luminance": luminance,
+        "show_images": lambda *_, **__: None,
+        "infrared": IMAGE,
+        "visible": 1 - IMAGE,
+    },
     "01_clip_prompt_embedding": {"F": F},
     "02_fusion_direction": {
-        "F": F, "clip": None, "Prompts": dict, "text_directions": lambda clip, prompts: None,
+        "F": F,
+        "clip": None,
+        "Prompts": dict,
+        "text_directions": lambda clip, prompts: None,
         "methods": {"average": "average", "laplacian_pyramid": "pyramid"},
-        "alignment": lambda label, directions: torch.tensor([[0.1, 0.2]]) * len(label)},
+        "alignment": lambda label, directions: torch.tensor([[0.1, 0.2]]) * len(label),
+    },
     "03_language_and_patch_losses": {
-        "torch": torch, "cosine_similarity": cosine_similarity, "pair": None,
-        "source_bits": lambda pair: (torch.linspace(4, 7, 64), torch.linspace(7, 3.5, 64))},
+        "torch": torch,
+        "cosine_similarity": cosine_similarity,
+        "pair": None,
+        "source_bits": lambda pair: (torch.linspace(4, 7, 64), torch.linspace(7, 3.5, 64)),
+    },
     "04_training": {
-        "seed": 0, "short_networks": {"all terms": [1.0]}, "train_short": lambda *_, **__: 2.0,
-        "effects": lambda network: {"brightness": network, "contrast": 1.0, "sharpness": -network}},
-    "05_evaluation": {"torch": torch, "metrics": metrics, "fused": IMAGE,
-                      "f": to_8bit(IMAGE).double()},
+        "seed": 0,
+        "short_networks": {"all terms": [1.0]},
+        "train_short": lambda *_, **__: 2.0,
+        "effects": lambda network: {"brightness": network, "contrast": 1.0, "sharpness": -network},
+    },
+    "05_evaluation": {
+        "torch": torch,
+        "metrics": metrics,
+        "fused": IMAGE,
+        "f": to_8bit(IMAGE).double(),
+    },
     "06_scaling_out": {},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DEFINED)

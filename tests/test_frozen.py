@@ -22,13 +22,15 @@ def small_clip(quick_gelu=True, seed=0):
         model = open_clip.CLIP(
             embed_dim=24,
             vision_cfg={
-                "image_size": 64, "patch_size": 16, "width": 64, "head_width": 32, "layers": 3
+                "image_size": 64,
+                "patch_size": 16,
+                "width": 64,
+                "head_width": 32,
+                "layers": 3,
             },
-            text_cfg={
-                "context_length": 24, "vocab_size": 60, "width": 32, "heads": 2, "layers": 1
-            },
+            text_cfg={"context_length": 24, "vocab_size": 60, "width": 32, "heads": 2, "layers": 1},
             quick_gelu=quick_gelu,
-        )  # fmt: skip
+        )
         model.visual.image_mean, model.visual.image_std = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
         for name, parameter in model.named_parameters():  # biases and norms that do something
             if name.endswith("bias") or ".ln_" in name:

@@ -250,9 +250,14 @@ def _matrix(size, crop, corner, degrees=0.0, shift=(0.0, 0.0), scale=1.0, shear=
         return torch.tensor([float(number)], dtype=torch.float64)
 
     return patch_matrices(
-        value(crop), (value(corner[0]), value(corner[1])), size, value(degrees),
-        (value(shift[0]), value(shift[1])), value(scale), value(shear),
-    )[0].double()  # fmt: skip
+        value(crop),
+        (value(corner[0]), value(corner[1])),
+        size,
+        value(degrees),
+        (value(shift[0]), value(shift[1])),
+        value(scale),
+        value(shear),
+    )[0].double()
 
 
 @given(SIZES, st.data())

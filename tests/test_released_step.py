@@ -168,8 +168,13 @@ def test_what_the_released_settings_ask_for_does_decay():
     rates = [learning_rate(step, config) for step in range(1000)]
     assert rates[9] == rates[499] == 1.0 and rates[0] == pytest.approx(0.1)
     assert [rates[s] for s in (500, 600, 700, 800, 900, 999)] == [
-        0.5, 0.25, 0.125, 0.0625, 0.03125, 0.03125
-    ]  # fmt: skip
+        0.5,
+        0.25,
+        0.125,
+        0.0625,
+        0.03125,
+        0.03125,
+    ]
 
 
 # --- the benchmark

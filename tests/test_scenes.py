@@ -46,9 +46,21 @@ def test_nights_are_darker_than_days():
 def test_a_lamp_lights_the_front_of_what_stands_behind_it_and_the_ground_on_both_sides():
     def brightness(upright: float, lamp_depth: float) -> float:
         world = scenes._World(
-            np.random.default_rng(0), 8, 8, "street", "night", "clear", ambient=10, camera=1.6,
-            sun=None, leafy=1, stored=0, focal=8, horizon=4, center=4,
-        )  # fmt: skip
+            np.random.default_rng(0),
+            8,
+            8,
+            "street",
+            "night",
+            "clear",
+            ambient=10,
+            camera=1.6,
+            sun=None,
+            leafy=1,
+            stored=0,
+            focal=8,
+            horizon=4,
+            center=4,
+        )
         world.shade = np.zeros((8, 8), np.float32)  # no light but the lamp's
         world.depth = np.full((8, 8), 10, np.float32)
         world.upright = np.full((8, 8), upright, np.float32)

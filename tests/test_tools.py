@@ -17,8 +17,11 @@ from tools.cells import badges_source
 @pytest.fixture
 def recorded():
     row = {"seconds": 60.0, "peak_memory_mb": 900.0}
-    numbers = {f"Road_{m}_{k}": 1.0 + (k == "trained") for m in readme.METRICS
-               for k in ("average", "trained")}  # fmt: skip
+    numbers = {
+        f"Road_{m}_{k}": 1.0 + (k == "trained")
+        for m in readme.METRICS
+        for k in ("average", "trained")
+    }
     evaluation = {**row, "metrics": {**numbers, "Road_pairs": 50, "network": "trained"}}
     return {"04_training": dict(row), "05_evaluation": evaluation}
 
@@ -140,8 +143,10 @@ def test_published_means_are_ranked_together_with_ours(tmp_path):
     table.write_text(header + "\nRival," + ",".join("1.5" for _ in best) + "\n")
     found = shipped_network.among_rivals({"ours": best, "average": worst}, str(table))
     assert {name: row["rank"] for name, row in found.items()} == {
-        "ours": 1.0, "Rival": 2.0, "average": 3.0,
-    }  # fmt: skip
+        "ours": 1.0,
+        "Rival": 2.0,
+        "average": 3.0,
+    }
     table.write_text("method,EN\nRival,1\n")
     with pytest.raises(ValueError, match="no column"):
         shipped_network.among_rivals({"ours": best}, str(table))

@@ -82,9 +82,18 @@ def test_a_setting_that_is_refused_is_told_its_limits():
 
 def test_the_limits_themselves_are_allowed():
     config = TrainConfig(
-        steps=1, crop=32, seed=0, warmup=1, min_lr_ratio=0, noise=0, cache_mb=float("inf"),
-        entropy_threshold=8, prefetch=0, samples=0, patch_degrees=180,
-    )  # fmt: skip
+        steps=1,
+        crop=32,
+        seed=0,
+        warmup=1,
+        min_lr_ratio=0,
+        noise=0,
+        cache_mb=float("inf"),
+        entropy_threshold=8,
+        prefetch=0,
+        samples=0,
+        patch_degrees=180,
+    )
     assert config.warmup == 1 and config.patch_degrees == 180
 
 

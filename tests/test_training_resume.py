@@ -384,8 +384,14 @@ def test_killed_at_any_moment_and_resumed_the_weights_are_the_same_bits(tmp_path
         timeout=900,
     )
     assert run.returncode == 0, run.stdout + run.stderr[-3000:]
-    for name, step in (("before", 0), ("first write", 0), ("third write", 2),
-                       ("before the name", 1), ("after the name", 2), ("history", 2)):  # fmt: skip
+    for name, step in (
+        ("before", 0),
+        ("first write", 0),
+        ("third write", 2),
+        ("before the name", 1),
+        ("after the name", 2),
+        ("history", 2),
+    ):
         assert f"{name} left step {step}\n" in run.stdout, run.stdout
     assert "stopped: step 4: what the run has to keep could not be written" in run.stdout
     expected = load_network(tmp_path / "whole" / "network.pt")

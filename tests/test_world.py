@@ -98,9 +98,15 @@ def test_smoke_hides_what_light_shows_and_lets_the_infrared_through():
     depth = np.full(size, 20.0, np.float32)
     stripes = np.tile(np.array([0.0, 1.0], np.float32), (12, 8))
     seen, felt = air.through_air(
-        air.Air(plumes=(cloud,)), overcast, camera.origin, rays, depth,
-        np.repeat(stripes[..., None], 3, 2), stripes, 0.5,
-    )  # fmt: skip
+        air.Air(plumes=(cloud,)),
+        overcast,
+        camera.origin,
+        rays,
+        depth,
+        np.repeat(stripes[..., None], 3, 2),
+        stripes,
+        0.5,
+    )
     center = (slice(4, 8), slice(4, 12))
     assert np.ptp(seen[center][..., 1]) < 0.5
     assert np.ptp(felt[center]) > 0.7
@@ -344,8 +350,12 @@ def test_sequences_and_pairs_side_by_side_are_packed_without_what_they_do_not_ne
     pack.pack(*folders)
     out = tmp_path / "out"
     assert {p.name for p in (out / "sequence").iterdir()} == {
-        "vi", "ir", "instances", "boxes.csv", "facts.json"
-    }  # fmt: skip
+        "vi",
+        "ir",
+        "instances",
+        "boxes.csv",
+        "facts.json",
+    }
     assert (out / "parallax" / "ir_warp" / "0000.jpg").exists()
     with np.load(out / "parallax" / "flow" / "0000.npz") as file:
         np.testing.assert_array_equal(file["flow"], flow)

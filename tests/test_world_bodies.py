@@ -16,9 +16,15 @@ from experiments.world.vehicles.cycles import contacts
 from experiments.world.vehicles.vehicle import KINDS, build_vehicle
 
 POSES = (
-    "walking", "walking:umbrella", "walking:child", "standing:phone", "standing:crossed", "sitting",
-    "riding:bicycle", "riding:motorcycle",
-)  # fmt: skip
+    "walking",
+    "walking:umbrella",
+    "walking:child",
+    "standing:phone",
+    "standing:crossed",
+    "sitting",
+    "riding:bicycle",
+    "riding:motorcycle",
+)
 DETAIL = 0.45
 SIZES = {  # length, width, height in meters: least and most
     "hatchback": ((3.8, 4.4), (1.9, 2.2), (1.4, 1.6)),
@@ -158,9 +164,14 @@ def test_heading_turns_and_position_moves() -> None:
     plain = build_person(rng, "walking", look=look, phase=0.1, detail=DETAIL)
     rng = np.random.default_rng(0)
     turned = build_person(
-        rng, "walking", look=look, phase=0.1, detail=DETAIL,
-        position=(2.0, -1.0, 0.3), heading=np.pi / 2,
-    )  # fmt: skip
+        rng,
+        "walking",
+        look=look,
+        phase=0.1,
+        detail=DETAIL,
+        position=(2.0, -1.0, 0.3),
+        heading=np.pi / 2,
+    )
     for a, b in zip(plain, turned, strict=True):
         expected = np.stack([-a.vertices[:, 1], a.vertices[:, 0], a.vertices[:, 2]], 1)
         np.testing.assert_allclose(b.vertices, expected + np.array([2.0, -1.0, 0.3]), atol=1e-5)

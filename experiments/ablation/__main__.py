@@ -31,13 +31,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these variants")
     parser.add_argument("--clip", default=BASE.clip, help="mini, openai, or a model's folder")
     parser.add_argument(
-        "--set", type=parse_setting, action="append", default=[], metavar="KEY=VALUE",
+        "--set",
+        type=parse_setting,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
         help="another setting of ldf_utils.training for all variants",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--output", type=Path, default=Path("runs/ablation"), metavar="DIR",
+        "--output",
+        type=Path,
+        default=Path("runs/ablation"),
+        metavar="DIR",
         help="gets study.json, .csv and .md; finished trainings in it are not made again",
-    )  # fmt: skip
+    )
     return parser
 
 

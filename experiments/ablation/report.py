@@ -74,8 +74,9 @@ def report(study: Study) -> str:
     ]
     for place in study.places:
         measures = [name for name, m in MEASURES.items() if place == "scenes" or not m.needs_truth]
-        measures = [name for name in measures if any(name in r["measures"][place]
-                                                     for r in study.runs)]  # fmt: skip
+        measures = [
+            name for name in measures if any(name in r["measures"][place] for r in study.runs)
+        ]
         lines += [
             f"## All means on {_WHERE[place]}",
             "",
@@ -106,13 +107,15 @@ def write_study(study: Study, folder: Path) -> list[Path]:
     """
     rows = [
         {
-            "variant": run["variant"], "seed": run["seed"], "place": place,
+            "variant": run["variant"],
+            "seed": run["seed"],
+            "place": place,
             "seconds_per_step": run["seconds_per_step"],
             **{name: run["measures"][place].get(name) for name in MEASURES},
         }
         for place in study.places
         for run in study.runs
-    ]  # fmt: skip
+    ]
     return [
         write_json(folder / "study.json", study.to_dict()),
         write_rows(folder / "study.csv", rows),

@@ -294,8 +294,9 @@ def run_study(
                 rows[variant.name, seed] = json.loads(path.read_text(encoding="utf-8"))
             else:
                 waiting.append((variant, seed, path))
-    bar = tqdm(total=len(rows) + len(waiting), initial=len(rows), desc="training",
-               disable=not progress)  # fmt: skip
+    bar = tqdm(
+        total=len(rows) + len(waiting), initial=len(rows), desc="training", disable=not progress
+    )
     failed = []
     with bar:
         for (variant, seed, _), outcome in _outcomes(settings, waiting, jobs):

@@ -26,18 +26,26 @@ class Variant:
 
 VARIANTS = (
     Variant("perceptual", "perceptual term only, no language", _OFF),
-    Variant("direction", "+ direction of the whole picture",
-        {"weight_patch": 0.0, "weight_angle": 0.0}),
+    Variant(
+        "direction", "+ direction of the whole picture", {"weight_patch": 0.0, "weight_angle": 0.0}
+    ),
     Variant("angle", "+ angle", {"weight_patch": 0.0}),
     Variant("patches", "+ patches", {"entropy_threshold": 0.0}),
     Variant("filter", "+ filter of empty patches: the full loss"),
-    Variant("dark blurry", "full loss, “a dark blurry image”",
-            {"prompt_fused": "a dark blurry image"}),
+    Variant(
+        "dark blurry", "full loss, “a dark blurry image”", {"prompt_fused": "a dark blurry image"}
+    ),
     Variant("noisy", "full loss, “a noisy image”", {"prompt_fused": "a noisy image"}),
     Variant("bright", "full loss, “a bright image”", {"prompt_fused": "a bright image"}),
-    Variant("flat", "full loss, “... flat background ...”",
-        {"prompt_fused": "a clear image with flat background and salient objects"}),
-    Variant("hidden", "full loss, “... hidden objects”",
-        {"prompt_fused": "a clear image with detailed background and hidden objects"}),
-)  # fmt: skip
+    Variant(
+        "flat",
+        "full loss, “... flat background ...”",
+        {"prompt_fused": "a clear image with flat background and salient objects"},
+    ),
+    Variant(
+        "hidden",
+        "full loss, “... hidden objects”",
+        {"prompt_fused": "a clear image with detailed background and hidden objects"},
+    ),
+)
 """Terms from none to all with the paper's sentence, then the full loss with other sentences."""

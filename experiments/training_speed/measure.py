@@ -203,9 +203,18 @@ def compare(
     place = torch.device(device)
     images = images or (16 if place.type == "cuda" else 2)
     config = TrainConfig(
-        batch=images, crop=crop, patches=patches, seed=seed, network="paper", perceptual="vgg19",
-        patch_rule="released", augment="released", flip=False, frozen=True, schedule="released",
-    )  # fmt: skip
+        batch=images,
+        crop=crop,
+        patches=patches,
+        seed=seed,
+        network="paper",
+        perceptual="vgg19",
+        patch_rule="released",
+        augment="released",
+        flip=False,
+        frozen=True,
+        schedule="released",
+    )
     (batch,) = prepare(Crops(steps.example_pairs(images, crop + crop // 4, seed), config), 0)
     clip = steps.random_clip(seed)
     sampler = PatchSampler(patches, size=clip.image_size, rule="released")

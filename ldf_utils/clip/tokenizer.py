@@ -18,8 +18,23 @@ CONFIG = "open_clip_config.json"
 
 
 _SMALL_WORDS = frozenset("a an and at by in no of too well with".split())
-_ENDINGS = ("iness", "ness", "less", "ings", "ing", "est", "ers", "ies", "ed", "er", "es", "ly",
-            "s", "y", "e")  # fmt: skip
+_ENDINGS = (
+    "iness",
+    "ness",
+    "less",
+    "ings",
+    "ing",
+    "est",
+    "ers",
+    "ies",
+    "ed",
+    "er",
+    "es",
+    "ly",
+    "s",
+    "y",
+    "e",
+)
 
 
 def _stem(word: str) -> str:

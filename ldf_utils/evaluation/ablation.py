@@ -258,8 +258,10 @@ class Study:
             for measure in COSTS
             if place == "scenes" or not MEASURES[measure].needs_truth
         ]
-        return [*rows, ("seconds_per_step", "", self.compare("patches", "angle",
-                                                             "seconds_per_step"))]  # fmt: skip
+        return [
+            *rows,
+            ("seconds_per_step", "", self.compare("patches", "angle", "seconds_per_step")),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with the findings written out."""
@@ -276,12 +278,22 @@ class Study:
             for f in self.findings()
         ]
         costs = [
-            {"measure": measure, "place": place or None, "without": d.baseline, "mean": d.mean,
-             "spread": None if math.isnan(d.spread) else d.spread}
+            {
+                "measure": measure,
+                "place": place or None,
+                "without": d.baseline,
+                "mean": d.mean,
+                "spread": None if math.isnan(d.spread) else d.spread,
+            }
             for measure, place, d in self.costs()
-        ]  # fmt: skip
-        return {"format": _FORMAT, "torch": torch.__version__, **asdict(self),
-                "findings": findings, "costs": costs}  # fmt: skip
+        ]
+        return {
+            "format": _FORMAT,
+            "torch": torch.__version__,
+            **asdict(self),
+            "findings": findings,
+            "costs": costs,
+        }
 
 
 _FORMAT = "ldf_utils.ablation/2"
@@ -318,8 +330,13 @@ def load_study(path: str | Path | None = None) -> Study:
 _WHERE = {"scenes": "held-out scenes", "pairs": "real pairs"}
 
 
-_TITLES = {"perceptual": "perceptual only", "direction": "+ direction", "angle": "+ angle",
-           "patches": "+ patches", "filter": "+ filter (all terms, paper's sentence)"}  # fmt: skip
+_TITLES = {
+    "perceptual": "perceptual only",
+    "direction": "+ direction",
+    "angle": "+ angle",
+    "patches": "+ patches",
+    "filter": "+ filter (all terms, paper's sentence)",
+}
 
 
 def verdict_table(findings: Sequence[Finding]) -> str:

@@ -32,14 +32,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--config", type=Path, metavar="FILE", help="settings as TOML")
-    add("--set", action="append", default=[], metavar="KEY=VALUE",
-        help="one setting; overrides the file")  # fmt: skip
-    add("--data", metavar="DIR", help="a set (with ir/ and vi/) or a folder of sets; else "
-        "LDF_DATA_DIR, else pairs that are generated")  # fmt: skip
-    add("--infrared-range", default="auto", metavar="RANGE", help="which counts of deep infrared "
-        "pictures of a set are black and white: auto (logged), full, or LOW:HIGH")  # fmt: skip
-    add("--polarity", choices=("white-hot", "black-hot"), default="white-hot",
-        help="how the infrared pictures show what is hot (default: white-hot)")  # fmt: skip
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting; overrides the file",
+    )
+    add(
+        "--data",
+        metavar="DIR",
+        help="a set (with ir/ and vi/) or a folder of sets; else "
+        "LDF_DATA_DIR, else pairs that are generated",
+    )
+    add(
+        "--infrared-range",
+        default="auto",
+        metavar="RANGE",
+        help="which counts of deep infrared "
+        "pictures of a set are black and white: auto (logged), full, or LOW:HIGH",
+    )
+    add(
+        "--polarity",
+        choices=("white-hot", "black-hot"),
+        default="white-hot",
+        help="how the infrared pictures show what is hot (default: white-hot)",
+    )
     add("--generated", type=int, default=12, metavar="N", help="pairs of each generated set")
     add("--output", type=Path, metavar="DIR", help="of the run; runs/NAME for a config NAME.toml")
     add("--resume", action="store_true", help="go on where the run stopped")

@@ -26,7 +26,25 @@ from ldf_utils.notebook.figures.style import (
 )
 
 __all__ = [
-    "COLORS", "COLOR_MAP", "DPI", "HATCHES", "LINES", "MARKERS", "WIDTH", "Texts", "clip_banner",
-    "clip_note", "present", "show_bars", "show_curves", "show_dots", "show_image_table",
-    "show_images", "show_maps", "show_matrix", "show_points", "to_array", "use_style",
-]  # fmt: skip
+    "COLORS",
+    "COLOR_MAP",
+    "DPI",
+    "HATCHES",
+    "LINES",
+    "MARKERS",
+    "WIDTH",
+    "Texts",
+    "clip_banner",
+    "clip_note",
+    "present",
+    "show_bars",
+    "show_curves",
+    "show_dots",
+    "show_image_table",
+    "show_images",
+    "show_maps",
+    "show_matrix",
+    "show_points",
+    "to_array",
+    "use_style",
+]

@@ -169,11 +169,13 @@ def show_maps(
     span: tuple[float | None, float | None]
     if isinstance(limits, tuple):
         span = limits
-    elif limits in (spans := {
-        "each": (None, None),
-        "shared": (low, high),
-        "symmetric": (-max(abs(low), abs(high)), max(abs(low), abs(high))),
-    }):  # fmt: skip
+    elif limits in (
+        spans := {
+            "each": (None, None),
+            "shared": (low, high),
+            "symmetric": (-max(abs(low), abs(high)), max(abs(low), abs(high))),
+        }
+    ):
         span = spans[limits]
     else:
         raise ValueError(f"limits must be (low, high), each, shared or symmetric, got {limits!r}")
