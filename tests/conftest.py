@@ -2,9 +2,7 @@
 
 # ruff: noqa: E402  (the number of threads is set before torch is imported)
 
-import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -62,13 +60,6 @@ def real_data_dir(shared_dir) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real pairs at {folder} (set LDF_DATA_DIR)")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """A command line that a test plays as one process of several silences its log for good."""
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture
