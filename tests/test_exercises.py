@@ -339,7 +339,7 @@ DEFINED = {
         "fused": IMAGE,
         "f": to_8bit(IMAGE).double(),
     },
-    "06_scaling_out": {},
+    "08_scaling_out": {},
 }
 
 

@@ -43,7 +43,7 @@ OVERRIDES = {
         "short_seeds": 1,
     },
     "05_evaluation": {"pairs_per_set": 2, "known_pairs": 3},
-    "06_scaling_out": {"steps": 3, "batch": 2, "patches": 2},
+    "08_scaling_out": {"steps": 3, "batch": 2, "patches": 2},
 }
 
 # Notebook to the number of figures it draws, at least.
@@ -54,12 +54,12 @@ FIGURES = {
     "03_language_and_patch_losses": 14,
     "04_training": 11,
     "05_evaluation": 13,
-    "06_scaling_out": 4,
+    "08_scaling_out": 4,
 }
 
 # Megabytes, where a notebook may take more than 2000: this one starts three more processes, each
 # with a torch of its own. The README asks for 4 GB.
-MEMORY = {"06_scaling_out": 3500}
+MEMORY = {"08_scaling_out": 3500}
 
 # Notebook to its recorded numbers and the range each lies in, on generated and on real pairs, with
 # the small numbers above. "sets.TNO.EN" reaches into mappings.
@@ -116,7 +116,7 @@ RANGES = {
         "sd_true": (1.0, 127.5),
         "sd_saturated": (0.0, 15.97),
     },
-    "06_scaling_out": {
+    "08_scaling_out": {
         "gradient_difference": (0.0, 1e-4),
         "gradient_difference_of_half": (0.01, 10.0),
         "efficiency.weak": (0.05, 2.0),

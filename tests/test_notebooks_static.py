@@ -24,7 +24,7 @@ NAMES = (
     "03_language_and_patch_losses",
     "04_training",
     "05_evaluation",
-    "06_scaling_out",
+    "08_scaling_out",
 )
 MOST_BYTES = 1_500_000
 MOST_LINES = 20
