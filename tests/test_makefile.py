@@ -37,7 +37,7 @@ case "$1" in
       esac ;;
 esac
 """
-INSTALL = "-m pip install --constraint constraints.txt -e .[notebooks,test]"
+INSTALL = "-m pip install --constraint constraints.txt -e .[notebooks,test,video,onnx]"
 
 
 def targets() -> set[str]:

@@ -55,7 +55,7 @@ def test_the_lock_pins_every_direct_dependency_within_its_range():
     for pin in (pin for lines in locked.values() for pin in lines):
         (specifier,) = pin.specifier
         assert specifier.operator == "==" and pin.url is None
-    for name, wanted in requirements("notebooks", "test", "dev", "world").items():
+    for name, wanted in requirements("notebooks", "test", "dev", "world", "video", "onnx").items():
         for pin in locked.get(canonicalize_name(name), []):
             (specifier,) = pin.specifier
             assert specifier.version in wanted.specifier, f"{pin} is not in {wanted}"
@@ -70,7 +70,7 @@ def test_the_lock_is_transitive():
         != f"=={importlib.metadata.version('torch')}".split("+")[0]
     ):
         pytest.skip("other versions than those of the lock are installed")
-    todo = list(requirements("notebooks", "test").values())
+    todo = list(requirements("notebooks", "test", "video", "onnx").values())
     seen: set[tuple[str, frozenset[str]]] = set()
     while todo:
         requirement = todo.pop()
@@ -110,7 +110,7 @@ def test_the_conda_environment_lists_the_same_packages():
     assert found.pop("pip") == ""
     wanted = {
         CONDA_NAMES.get(name, name): str(requirement.specifier)
-        for name, requirement in requirements("notebooks").items()
+        for name, requirement in requirements("notebooks", "video").items()
     }
     assert found == wanted
 
