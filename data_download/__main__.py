@@ -1,4 +1,4 @@
-"""The command line: ``python -m data_download list | info | get | verify | remove | links``."""
+"""The command line: ``python -m data_download list | info | get | verify | remove | tour``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from data_download import api
+from data_download import api, tour, video
 from data_download.errors import DownloadError
 from data_download.registry import DataSet, RegistryError, load_registry
 from data_download.store import Options, SetError, human
@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     get = command("get", _get, "fetch sets, or complete them")
     verify = command("verify", _verify, "compare every file with its hash")
     remove = command("remove", _remove, "remove the files of sets")
+    tour_ = command("tour", _tour, "fetch a few real pairs, at most 15 MB, for the notebooks")
     links = command("links", _links, "check every real address with one small file per source")
     for several in (get, verify, remove):
         several.add_argument("names", nargs="+", metavar="NAME")
@@ -50,9 +51,33 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE_OR_FOLDER",
         help="the archive, or the folder it was unpacked to, of a set that is fetched by hand",
     )
-    get.add_argument("--jobs", type=_count(1), default=8, help="files at once (default: 8)")
     get.add_argument(
-        "--mirror", metavar="URL", help="an address or a folder that holds OWNER/REPO/COMMIT/PATH"
+        "--every",
+        type=_count(1),
+        metavar="N",
+        help="take every N-th frame out of the clips of a set of videos, as registered pairs",
+    )
+    for chosen in (get, verify):
+        chosen.add_argument(
+            "--clips",
+            type=lambda text: tuple(filter(None, text.split(","))),
+            default=(),
+            metavar="NAME,NAME",
+            help="only these clips of a set of videos",
+        )
+    get.add_argument("--jobs", type=_count(1), default=8, help="files at once (default: 8)")
+    for mirrored in (get, tour_):
+        mirrored.add_argument(
+            "--mirror",
+            metavar="URL",
+            help="an address or a folder that holds OWNER/REPO/COMMIT/PATH",
+        )
+    tour_.add_argument(
+        "--wait",
+        type=_seconds,
+        default=tour.WAIT,
+        metavar="SECONDS",
+        help="go on with the rendered pairs if no network answers in this time (default: 5)",
     )
     get.add_argument("--offline", action="store_true", help="use no network; say what is missing")
     for patient in (get, links):
@@ -170,26 +195,47 @@ def _size(dataset: DataSet) -> str:
 def _get(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
     if arguments.source and [registry[name].kind for name in arguments.names] != ["manual"]:
         return _wrong_call("--from goes with one set that is fetched by hand")
-    mirror = (arguments.mirror or "").removeprefix("file://") or None
-    if mirror and not is_address(mirror) and not Path(mirror).is_dir():
-        return _wrong_call(
-            f"--mirror {mirror}: neither an address (https://...) nor a folder that exists"
-        )
+    videos = [name for name in arguments.names if registry[name].kind == "video"]
+    if (arguments.clips or arguments.every) and videos != arguments.names:
+        return _wrong_call("--clips and --every go with sets of videos")
+    mirror, problem = _mirror(arguments)
+    if problem:
+        return _wrong_call(problem)
     options = Options(
         jobs=arguments.jobs,
         mirror=mirror,
         offline=arguments.offline,
         dry_run=arguments.dry_run,
         source=Path(arguments.source) if arguments.source else None,
+        every=arguments.every,
         policy=Policy(retries=arguments.retries, timeout=arguments.timeout),
     )
-    datasets = api.with_required(arguments.names, registry)
     return _each(
-        datasets,
+        api.with_required(arguments.names, registry),
         lambda dataset: api.module_of(dataset).get(
-            dataset, api.roots_for(dataset, arguments.to), options, registry
+            _chosen(dataset, arguments), api.roots_for(dataset, arguments.to), options, registry
         ),
     )
+
+
+def _chosen(dataset: DataSet, arguments: argparse.Namespace) -> DataSet:
+    return video.select(dataset, arguments.clips) if arguments.clips else dataset
+
+
+def _mirror(arguments: argparse.Namespace) -> tuple[str | None, str | None]:
+    """Return the mirror, and what is wrong with it."""
+    mirror = (arguments.mirror or "").removeprefix("file://") or None
+    if mirror and not is_address(mirror) and not Path(mirror).is_dir():
+        return None, f"--mirror {mirror}: neither an address (https://...) nor a folder that exists"
+    return mirror, None
+
+
+def _tour(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
+    mirror, problem = _mirror(arguments)
+    if problem:
+        return _wrong_call(problem)
+    tour.fetch(arguments.to, wait=arguments.wait, mirror=mirror, registry=registry)
+    return 0  # also without a network: whoever asked goes on with the rendered pairs
 
 
 def _links(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
@@ -202,10 +248,13 @@ def _links(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> in
 
 
 def _verify(arguments: argparse.Namespace, registry: Mapping[str, DataSet]) -> int:
+    videos = [name for name in arguments.names if registry[name].kind == "video"]
+    if arguments.clips and videos != arguments.names:
+        return _wrong_call("--clips goes with sets of videos")
     return _each(
         [registry[name] for name in arguments.names],
         lambda dataset: api.module_of(dataset).verify(
-            dataset, api.roots_for(dataset, arguments.to)
+            _chosen(dataset, arguments), api.roots_for(dataset, arguments.to)
         ),
     )
 

@@ -10,13 +10,18 @@ from types import ModuleType
 
 import requests
 
-from data_download import hub, manual, store
+from data_download import hub, manual, store, video
 from data_download.errors import DownloadError, explain
 from data_download.registry import DataSet, Roots, load_registry, weights_dir
 from data_download.store import Options, SetError
 from data_download.transfer import Fetcher, Job, Policy, is_address
 
-_KINDS: dict[str, ModuleType] = {"files": store, "hub": hub, "manual": manual}
+_KINDS: dict[str, ModuleType] = {
+    "files": store,
+    "video": video,
+    "hub": hub,
+    "manual": manual,
+}
 _REFUSALS = (401, 403, 429)  # of pages that refuse programs, and so do answer
 
 
@@ -124,7 +129,7 @@ def check_links(
     pages: dict[str, None] = {}
     for dataset in registry.values():
         pages[dataset.homepage] = None
-        if dataset.kind == "files":
+        if dataset.kind in ("files", "video"):
             for file in dataset.files:
                 if file.place == "weights":  # large: whether they are there is enough
                     pages[store.url(dataset, file, None)] = None

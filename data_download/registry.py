@@ -21,10 +21,11 @@ import pooch
 from ldf_utils.data.files import explain
 
 REGISTRY = Path(__file__).parent / "tables" / "sets.toml"
-KINDS = ("files", "hub", "manual")
+KINDS = ("files", "video", "hub", "manual")
 HASH = re.compile(r"sha256:[0-9a-f]{64}|git-blob:[0-9a-f]{40}")
 _NEEDED = {
     "files": ("source", "commit", "table", "rules"),
+    "video": ("source", "commit", "table", "rules"),
     "hub": ("source", "commit", "file", "bytes", "hash"),
     "manual": ("archive", "urls", "parts"),
 }
@@ -69,7 +70,7 @@ class DataSet:
         base: the address in front of ``OWNER/REPO/COMMIT/PATH``.
         note: what else one should know.
         requires: sets that are fetched along.
-        files: every file, for the kinds "files" and "hub".
+        files: every file, for the kinds "files", "video" and "hub".
         spec: the whole entry, for what only one kind has.
     """
 
@@ -190,10 +191,12 @@ def _read_set(path: Path, name: str, entry: Mapping[str, Any], base: str) -> Dat
             _check_part(where, part)
         if not entry["parts"]:
             raise RegistryError(f"{where}: parts must not be empty")
-    elif kind == "files":
+    elif kind in ("files", "video"):
         folder = entry.get("folder", name)
         _check_place(where, folder)
         files = _read_table(path.parent / entry["table"], where, folder, entry["rules"])
+        if kind == "video":
+            _check_clips(where, files, entry.get("frames", {}))
     else:
         cached = f"models--{entry['source'].replace('/', '--')}/snapshots/{entry['commit']}"
         target = f"{cached}/{entry['file']}"
@@ -221,6 +224,26 @@ def _read_set(path: Path, name: str, entry: Mapping[str, Any], base: str) -> Dat
 def _check_place(where: str, place: str) -> None:
     if not stays_inside(place) or "\\" in place or ":" in place:
         raise RegistryError(f"{where}: {place!r} does not stay inside the folder of sets")
+
+
+def clip_of(file: RemoteFile) -> tuple[str, str] | None:
+    """Name the direction, "ir" or "vi", and the clip of a file ``clips/ir/NAME.mp4``, or None."""
+    *_, clips, direction, name = ("", "", *PurePosixPath(file.target).parts)
+    return (direction, PurePosixPath(name).stem) if clips == "clips" else None
+
+
+def _check_clips(
+    where: str, files: tuple[RemoteFile, ...], frames: Mapping[str, list[int]]
+) -> None:
+    clips: dict[str, set[str]] = {"ir": set(), "vi": set()}
+    for direction, name in filter(None, map(clip_of, files)):
+        clips[direction].add(name)
+    if not clips["ir"] or clips["ir"] != clips["vi"]:
+        alone = ", ".join(sorted(clips["ir"] ^ clips["vi"])) or "none at all"
+        raise RegistryError(f"{where}: clips must be pairs in clips/ir and clips/vi, found {alone}")
+    unknown = sorted(frames.keys() - clips["ir"])
+    if unknown:
+        raise RegistryError(f"{where}: frames of {', '.join(unknown)}, which is no clip of the set")
 
 
 def _check_part(where: str, part: Mapping[str, Any]) -> None:

@@ -31,6 +31,8 @@ class Options:
         offline: use no network.
         dry_run: say what would be done, do nothing.
         source: an archive or a folder to unpack, for sets that are fetched by hand.
+        every: the distance of the frames to take out of clips; None for clips alone.
+        quiet: print nothing but progress bars.
         policy: how patient a download is.
     """
 
@@ -39,6 +41,8 @@ class Options:
     offline: bool = False
     dry_run: bool = False
     source: Path | None = None
+    every: int | None = None
+    quiet: bool = False
     policy: Policy = field(default_factory=Policy)
 
     @property
@@ -234,11 +238,12 @@ def _fetch(dataset: DataSet, wanted: list[RemoteFile], roots: Roots, options: Op
     needed = sum(file.bytes or 0 for file in wanted)
     for folder in folders(dataset, roots):
         require_space(folder, needed)
-    print(
-        f"{dataset.name}: fetching {len(wanted)} files, {human(needed)}, from "
-        f"{options.mirror or dataset.base}",
-        flush=True,
-    )
+    if not options.quiet:
+        print(
+            f"{dataset.name}: fetching {len(wanted)} files, {human(needed)}, from "
+            f"{options.mirror or dataset.base}",
+            flush=True,
+        )
     jobs = {
         Job(
             url(dataset, file, options.mirror), roots.path(file), file.bytes, file.hash
@@ -356,7 +361,7 @@ def write_sources(dataset: DataSet, roots: Roots, registry: Mapping[str, DataSet
         sections = [
             _section(other)
             for other in registry.values()
-            if other.kind == "files"
+            if other.kind in ("files", "video")
             and any(
                 _folder_of(file, roots) == folder and _plausible(roots.path(file), file)
                 for file in other.files

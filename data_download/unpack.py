@@ -253,7 +253,7 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> list[dict[str, str]]:
 
     Args:
         folder: the folder of a part.
-        name: `MANIFEST`, with ``path``, ``bytes`` and ``hash``, or `PARTIAL` with ``path`` alone.
+        name: a file with ``path``, ``bytes`` and ``hash``, or `PARTIAL` with ``path`` alone.
 
     Raises:
         SetError: if the file is damaged or names a file outside the folder.
@@ -266,12 +266,12 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> list[dict[str, str]]:
         rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise SetError(
-            f"{file}: not a CSV file in UTF-8 ({error}); unpack the set again"
+            f"{file}: not a CSV file in UTF-8 ({error}); delete it and get the set again"
         ) from error
     if reader.fieldnames is not None and list(reader.fieldnames) != columns:
         raise SetError(
             f"{file}: expected the columns {', '.join(columns)}, found "
-            f"{', '.join(reader.fieldnames)}; unpack the set again"
+            f"{', '.join(reader.fieldnames)}; delete it and get the set again"
         )
     for number, row in enumerate(rows, start=2):
         path = row["path"] or ""
@@ -280,12 +280,13 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> list[dict[str, str]]:
                 f"{file}, line {number}: {path!r} does not stay inside the folder of the set; "
                 "nothing was changed. Correct or delete this line"
             )
-        if name == MANIFEST and not (
+        if name != PARTIAL and not (
             (row["bytes"] or "").isdigit() and HASH.fullmatch(row["hash"] or "")
         ):
             raise SetError(
                 f"{file}, line {number}: expected a path, its bytes and its hash, found "
-                f"{', '.join(str(value) for value in row.values())}; unpack the set again"
+                f"{', '.join(str(value) for value in row.values())}; delete it and get the set "
+                "again"
             )
     return rows
 
