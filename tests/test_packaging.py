@@ -130,7 +130,7 @@ def imported(path: Path) -> set[str]:
     ("package", "groups"),
     [
         ("ldf_utils", ()),
-        ("data_download", ()),
+        ("data_download", ("video",)),
         ("tools", ("notebooks",)),
         ("experiments", ("notebooks", "test", "world")),
     ],
