@@ -168,10 +168,46 @@ def test_black_hot_is_the_negative():
 
 
 def test_exposure_reaches_its_target_by_day_and_its_limit_by_night():
-    camera = cameras.VisibleCamera(target=0.4, max_gain=20)
+    camera = cameras.VisibleCamera(target=0.4, max_gain=20, darkest=0.0)
     day = np.full((20, 20, 3), 0.3, np.float32)
     assert cameras.exposure_gain(day, camera) * 0.3 == pytest.approx(0.4**2.2, rel=0.01)
     assert cameras.exposure_gain(day * 1e-4, camera) == 20
+
+
+def test_no_night_is_so_dark_that_its_picture_is_black():
+    camera = cameras.VisibleCamera(target=0.4, max_gain=20, darkest=0.12, noise=0, shot=0)
+    night = np.full((20, 20, 3), 0.0003, np.float32)
+    assert cameras.exposure_gain(night, camera) > 20
+    assert 18 < cameras.develop(night, camera, np.random.default_rng(0)).mean() < 60
+
+
+def test_hot_things_leave_the_rest_to_be_seen():
+    celsius = np.full((40, 40), 10.0, np.float32)
+    celsius[:4] = 90
+    camera = cameras.ThermalCamera(high=99.9, middle=0.25)
+    assert cameras.automatic_gain(celsius, camera)[20, 20] == pytest.approx(0.25, abs=0.01)
+
+
+def test_the_camera_smooths_noise_and_keeps_edges():
+    step = np.zeros((40, 40, 3), np.float32)
+    step[:, 20:] = 0.8
+    noisy = step + np.random.default_rng(0).normal(0, 0.05, step.shape).astype(np.float32)
+    clean = cameras.denoise(noisy, 0.05 / 3**0.5, 1.0)
+    assert clean[:, :15].std() < 0.6 * noisy[:, :15].std()
+    assert (clean[:, 21:].mean() - clean[:, :19].mean()) > 0.75
+
+
+def test_compression_changes_little_and_zero_nothing():
+    picture = np.random.default_rng(0).integers(90, 120, (32, 32, 3)).astype(np.uint8)
+    assert cameras.compress(picture, 0) is picture
+    lossy = cameras.compress(picture, 80)
+    assert 0 < np.abs(lossy.astype(int) - picture).mean() < 12
+
+
+def test_black_hot_is_rare_unless_asked_for():
+    rng = np.random.default_rng(0)
+    assert not any(cameras.random_thermal(rng).black_hot for _ in range(50))
+    assert 10 < sum(cameras.random_thermal(rng, 0.5).black_hot for _ in range(50)) < 40
 
 
 def test_the_darker_the_scene_the_stronger_its_noise():

@@ -27,7 +27,7 @@ def _folder(args: argparse.Namespace) -> Path:
 
 def render(args: argparse.Namespace) -> int:
     """Render the pairs that are not there yet."""
-    rest = (args.size, args.samples, Wish(args.layout, args.light, args.air))
+    rest = (args.size, args.samples, Wish(args.layout, args.light, args.air, args.black_hot))
     indices = range(args.start, args.start + args.count)
     return min(1, jobs.run(jobs.render_one, _folder(args), args.seed, indices, rest, args.jobs))
 
@@ -83,6 +83,10 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--layout", choices=sorted(LAYOUTS))
     p.add_argument("--light", choices=[*(k for k, _ in KINDS), "indoor"])
     p.add_argument("--air", choices=["clear", "fog", "smoke", "rain"])
+    p.add_argument(
+        "--black-hot", type=float, default=0.0, metavar="SHARE",
+        help="share of pairs, 0 to 1, whose infrared picture shows warm as black (default 0)",
+    )  # fmt: skip
     p.set_defaults(run=render)
     p = commands.add_parser("sequence", help="render frames with walking people and a passing car")
     _common(p, 40)

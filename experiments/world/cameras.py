@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy import ndimage
 
 from experiments.world.noise import power_noise
@@ -32,6 +34,9 @@ class VisibleCamera:
         vignette: loss of light in the corners.
         sharpen: amount of unsharp masking.
         stars: strength of rays around lamps.
+        darkest: gray, in [0, 1] after gamma, below which the gain exceeds ``max_gain`` after all.
+        denoise: how much of the noise the camera smooths away where there is little detail.
+        quality: of JPEG compression in the camera, 0 for none.
     """
 
     target: float = 0.42
@@ -47,6 +52,9 @@ class VisibleCamera:
     vignette: float = 0.15
     sharpen: float = 0.3
     stars: float = 0.0
+    darkest: float = 0.14
+    denoise: float = 0.0
+    quality: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,8 @@ class ThermalCamera:
     """A microbolometer camera.
 
     Attributes:
-        blur: pixels (standard deviation), wider than the visible camera's.
+        blur: at 480 rows, pixels (standard deviation); at fewer rows a part is left, as if the
+            picture were reduced in size.
         noise: temporal noise (NETD), kelvin.
         fixed: noise that stays the same in every frame, kelvin.
         columns: stripes, kelvin.
@@ -64,6 +73,10 @@ class ThermalCamera:
         headroom: how far the upper end moves from there to the warmest pixels, in [0, 1].
         plateau: clip of the histogram, multiples of its mean.
         detail: amount of local contrast enhancement, which leaves halos.
+        sharpen: amount of unsharp masking of fine detail.
+        smear: how far noise is correlated along a row, pixels.
+        middle: least gray of the median pixel before gamma, so that hot things leave the rest seen.
+        quality: of JPEG compression in the camera, 0 for none.
         gamma: of the output.
         black_hot: warm is black.
         min_span: least range of temperature that is spread over the output, kelvin.
@@ -82,46 +95,59 @@ class ThermalCamera:
     gamma: float = 1.0
     black_hot: bool = False
     min_span: float = 6.0
+    sharpen: float = 0.1
+    smear: float = 0.0
+    middle: float = 0.0
+    quality: int = 0
 
 
 def random_visible(kind: str, rng: np.random.Generator) -> VisibleCamera:
     """Draw a camera for a kind of light (see ``light.random_light``)."""
     dark = kind in ("night", "dusk")
-    cast = rng.normal(0, 0.05, 3) + (np.array([0.06, 0.02, -0.08]) * rng.normal() if dark else 0)
+    cast = rng.normal(0, 0.05, 3) + (np.array([0.06, 0.03, -0.10]) * rng.normal() if dark else 0)
     return VisibleCamera(
-        target=float(rng.uniform(0.2, 0.36) if kind == "night" else rng.uniform(0.36, 0.48)),
+        target=float(rng.uniform(0.2, 0.36) if kind == "night" else rng.uniform(0.34, 0.56)),
         max_gain=float(rng.uniform(12, 55)) if dark else 60.0,
-        blur=float(rng.uniform(0.45, 0.95)),
-        motion=float(max(0.0, rng.normal(0, 1.2))) if dark else 0.0,
-        noise=float(rng.uniform(0.002, 0.006)),
-        shot=float(rng.uniform(0.006, 0.016)),
+        blur=float(rng.uniform(0.4, 1.0)),
+        motion=float(max(0.0, rng.normal(0, 1.0))) if dark else 0.0,
+        noise=float(10 ** rng.uniform(-3.0, -2.2)),
+        shot=float(10 ** rng.uniform(-2.5, -1.8)),
         glare=float(rng.uniform(0.03, 0.12)),
         balance=(1 + float(cast[0]), 1 + float(cast[1]), 1 + float(cast[2])),
-        saturation=float(rng.uniform(0.6, 1.15)),
-        contrast=float(rng.uniform(0.85, 1.25)),
+        saturation=float(rng.uniform(0.5, 1.5)),
+        contrast=float(rng.uniform(0.85, 1.35)),
         vignette=float(rng.uniform(0.05, 0.3)),
-        sharpen=float(rng.uniform(0.0, 0.7)),
+        sharpen=float(rng.choice([0.0, rng.uniform(0.2, 0.7), rng.uniform(0.7, 1.6)])),
         stars=float(rng.uniform(0.0, 0.8)) if dark and rng.random() < 0.4 else 0.0,
+        darkest=float(rng.uniform(0.11, 0.17)),
+        denoise=float(rng.uniform(0.3, 1.0)),
+        quality=int(rng.choice([0.0, rng.uniform(55, 80), rng.uniform(80, 96)])),
     )
 
 
-def random_thermal(rng: np.random.Generator) -> ThermalCamera:
-    """Draw a thermal camera."""
-    plateau = rng.random() < 0.4
+def random_thermal(rng: np.random.Generator, black_hot: float = 0.0) -> ThermalCamera:
+    """Draw a thermal camera; ``black_hot`` is the share of those that show warm as black."""
+    style = str(rng.choice(["plateau", "vivid", "plain", "hot"], p=[0.34, 0.22, 0.22, 0.22]))
+    plateau, hot = style == "plateau", style == "hot"
+    sharp = style in ("plateau", "vivid")
     return ThermalCamera(
-        blur=float(rng.uniform(0.8, 1.5)),
-        noise=float(rng.uniform(0.02, 0.07)),
-        fixed=float(rng.uniform(0.02, 0.06)),
-        columns=float(rng.choice([0.0, 0.01, 0.03])),
+        blur=float(rng.uniform(0.6, 1.5)),
+        noise=float(10 ** rng.uniform(-1.8, -1.05)),
+        fixed=float(10 ** rng.uniform(-1.9, -1.2)),
+        columns=float(rng.choice([0.0, 0.01, 0.03, 0.06])),
         gain="plateau" if plateau else "percentile",
-        low=float(rng.uniform(0.2, 2.0)),
-        headroom=float(rng.uniform(0.0, 0.7)),
-        high=float(rng.uniform(99.3, 99.95)),
-        plateau=float(rng.uniform(1.5, 5.0)),
-        detail=float(rng.uniform(0.0, 0.9)) if plateau else float(rng.uniform(0, 0.5)),
-        gamma=float(rng.uniform(0.8, 1.3)),
-        black_hot=False,
-        min_span=float(rng.uniform(7, 14)),
+        low=float(rng.uniform(0.2, 3.0)),
+        headroom=float(rng.uniform(0.6, 1.0) if hot else rng.uniform(0.0, 0.7)),
+        high=float(rng.uniform(99.7, 99.95) if hot else rng.uniform(98.5, 99.9)),
+        plateau=float(rng.uniform(1.3, 3.0)),
+        detail=float(rng.uniform(0.3, 1.4) if sharp else rng.uniform(0, 0.4)),
+        gamma=float(rng.uniform(1.0, 1.6) if hot else rng.uniform(0.75, 1.3)),
+        black_hot=bool(rng.random() < black_hot),
+        min_span=float(rng.uniform(12, 24) if hot else rng.uniform(5, 11)),
+        sharpen=float(rng.uniform(0.1, 1.2) if sharp else rng.uniform(0, 0.4)),
+        smear=float(rng.choice([0.0, rng.uniform(0.4, 1.5)])),
+        middle=float(rng.uniform(0.06, 0.2) if hot else rng.uniform(0.12, 0.6)),
+        quality=int(rng.choice([0.0, rng.uniform(60, 85), rng.uniform(85, 97)])),
     )
 
 
@@ -145,7 +171,34 @@ def exposure_gain(radiance: Array, camera: VisibleCamera) -> float:
     y = radiance @ np.array([0.2126, 0.7152, 0.0722], np.float32)
     level = float(np.exp(np.mean(np.log(np.clip(y, 1e-5, np.quantile(y, 0.98)) + 1e-4))))
     level = 0.5 * level + 0.5 * float(np.clip(y, 0, np.quantile(y, 0.97)).mean())
-    return float(min(camera.target**2.2 / max(level, 1e-6), camera.max_gain))
+    level = max(level, 1e-6)
+    longest = max(camera.max_gain, camera.darkest**2.2 / level)
+    return float(min(camera.target**2.2 / level, longest))
+
+
+def compress(picture: Bytes, quality: int) -> Bytes:
+    """Return what is left of a picture after JPEG compression; 0 leaves it as it is."""
+    if not quality:
+        return picture
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    with Image.open(buffer) as image:
+        return np.asarray(image)
+
+
+def denoise(x: Array, sigma: float, amount: float) -> Array:
+    """Smooth where a color picture varies no more than its noise, as cameras do.
+
+    Luma by a local Wiener filter (5 x 5), color by a blur.
+    """
+    y = x.mean(-1)
+    mean = ndimage.uniform_filter(y, 5)
+    variance = np.maximum(ndimage.uniform_filter(y * y, 5) - mean * mean, 1e-9)
+    keep = np.maximum(variance - sigma * sigma, 0) / variance
+    smooth = mean + keep * (y - mean)
+    color = ndimage.gaussian_filter(x - y[..., None], (1.4, 1.4, 0))
+    clean = smooth[..., None] + color
+    return ((1 - amount) * x + amount * clean).astype(np.float32)
 
 
 def develop(
@@ -184,10 +237,13 @@ def develop(
     x = x / (1 + 0.22 * x) * 1.12
     y = x @ np.array([0.2126, 0.7152, 0.0722], np.float32)
     x = srgb(y[..., None] + camera.saturation * (x - y[..., None]))
+    if camera.denoise > 0:
+        rough = np.abs(ndimage.convolve(x.mean(-1), np.array([[1, -1], [-1, 1]]) / 2))
+        x = denoise(x, 2.5 * float(np.median(rough)), camera.denoise)
     x = np.clip(0.5 + (x - 0.5) * camera.contrast - 0.02 * (camera.contrast - 1), 0, 1)
     if camera.sharpen > 0:
         x = x + camera.sharpen * (x - ndimage.gaussian_filter(x, (1.0, 1.0, 0)))
-    return (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return compress((np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8), camera.quality)
 
 
 def _plateau(values: Array, clip: float) -> Array:
@@ -211,6 +267,9 @@ def automatic_gain(celsius: Array, camera: ThermalCamera) -> Array:
     hi += camera.headroom * max(0.0, float(np.percentile(celsius, 99.93)) - hi)
     if hi - lo < camera.min_span:
         hi = lo + camera.min_span
+    median = float(np.median(solid))
+    if median - lo < camera.middle * (hi - lo):
+        lo = (median - camera.middle * hi) / (1 - camera.middle)
     return np.clip((celsius - lo) / (hi - lo), 0, 1).astype(np.float32)
 
 
@@ -221,22 +280,26 @@ def sense(
 
     ``fixed_seed`` numbers the individual camera: its fixed-pattern noise is the same in each frame.
     """
-    shape = celsius.shape
-    x = ndimage.gaussian_filter(np.clip(celsius, -60, 120), camera.blur)
+    shape = (celsius.shape[0], celsius.shape[1])
+    reduced = min(1.0, shape[0] / 480)
+    x = ndimage.gaussian_filter(np.clip(celsius, -60, 120), camera.blur * reduced)
     own = np.random.default_rng(fixed_seed)
     pattern = own.standard_normal(shape) * camera.fixed * 0.6
-    pattern = pattern + power_noise((shape[0], shape[1]), 1.0, own) * camera.fixed
+    pattern = pattern + power_noise(shape, 1.0, own) * camera.fixed
     stripes = (
         own.standard_normal((1, shape[1])) * camera.columns
         + own.standard_normal((shape[0], 1)) * camera.columns * 0.3
     )
-    temporal = ndimage.gaussian_filter(rng.standard_normal(shape), 0.45) * 1.5 * camera.noise
+    spread = (0.45, 0.45 + camera.smear)
+    temporal = ndimage.gaussian_filter(rng.standard_normal(shape), spread)
+    temporal *= camera.noise / temporal.std()
     x = (x + pattern + stripes + temporal).astype(np.float32)
     y = automatic_gain(x, camera)
     if camera.detail > 0:
         y = y + camera.detail * (y - ndimage.gaussian_filter(y, shape[0] / 60))
-        y = y + 0.3 * camera.detail * (y - ndimage.gaussian_filter(y, 1.2))
+    if camera.sharpen > 0:
+        y = y + camera.sharpen * (y - ndimage.gaussian_filter(y, 1.2))
     y = np.clip(y, 0, 1) ** camera.gamma
     if camera.black_hot:
         y = 1 - y
-    return (y * 255 + 0.5).astype(np.uint8)
+    return compress((y * 255 + 0.5).astype(np.uint8), camera.quality)

@@ -49,7 +49,8 @@ def render_one(folder: Path, seed: int, index: int, size: Size, samples: int, wi
     start = time.perf_counter()
     for attempt in range(ATTEMPTS):
         try:
-            pair = render_pair(draw(seed, index, wish, attempt), *size, samples=samples)
+            scene = draw(seed, index, wish, attempt)
+            pair = render_pair(scene, *size, samples=samples, black_hot=wish.black_hot)
             break
         except BlockedView:
             if attempt + 1 == ATTEMPTS:

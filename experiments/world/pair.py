@@ -73,7 +73,9 @@ def rain(picture: Array, strength: float, rng: np.random.Generator) -> Array:
     return (picture * (1 - 0.5 * alpha) + alpha * bright * 0.8).astype(np.float32)
 
 
-def render_pair(scene: Scene, width: int, height: int, samples: int = 3) -> Pair:
+def render_pair(
+    scene: Scene, width: int, height: int, samples: int = 3, black_hot: float = 0.0
+) -> Pair:
     """Render a scene with both cameras, and its truth.
 
     Args:
@@ -81,6 +83,7 @@ def render_pair(scene: Scene, width: int, height: int, samples: int = 3) -> Pair
         width: of the pictures, pixels; even.
         height: of the pictures, pixels; even.
         samples: paths for each of the 4 subpixels of a pixel.
+        black_hot: share of thermal cameras that show warm as black, in [0, 1].
 
     Raises:
         BlockedView: if something close fills more than an eighth of the picture.
@@ -108,7 +111,7 @@ def render_pair(scene: Scene, width: int, height: int, samples: int = 3) -> Pair
     if scene.air.rain > 0:
         seen = rain(seen, scene.air.rain, rng)
     color = cameras.random_visible(scene.light.kind, rng)
-    thermal = cameras.random_thermal(rng)
+    thermal = cameras.random_thermal(rng, black_hot)
     if scene.frame > 0:  # the same cameras in all frames, other noise
         rng = np.random.default_rng([scene.seed, 6, scene.frame])
     visible = cameras.develop(seen, color, rng)

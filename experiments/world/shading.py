@@ -78,6 +78,7 @@ def texture(scene: Scene, seen: Seen, directions: Array) -> tuple[Array, Array]:
             scene.seed % 100003,
         )
         factor[at], relief[at] = TEXTURES[str(name)](points)
+        relief[at] += points.mottle()
     return factor, relief
 
 

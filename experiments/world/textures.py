@@ -41,6 +41,11 @@ class Points:
         p = self.position if squash == 1.0 else self.position * [1, 1, squash]
         return fractal(p, wavelength, octaves, seed=self.seed + seed, footprint=self.footprint)
 
+    def mottle(self) -> Array:
+        """Variation at every scale from 3 m to that of a pixel, about [-1, 1]."""
+        p, size = self.position, self.footprint
+        return 2.0 * fractal(p, 3.0, 6, gain=0.8, seed=self.seed + 91, footprint=size)
+
     def wall_axes(self) -> tuple[Array, Array]:
         """Horizontal and vertical coordinate on a wall, meters; on the ground, x and y."""
         n = self.normal
@@ -78,6 +83,35 @@ def _cells(
     return hash01(col.astype(np.int64), row.astype(np.int64), p.part), joint
 
 
+def _litter(p: Points) -> tuple[Array, Array]:
+    """Fallen leaves, paper and spots of gum on the ground: 1 where they lie, and their tone."""
+    x, y = p.position[:, 0], p.position[:, 1]
+    amount = 0.35 * float(hash01(p.seed, 71)) ** 3 + 0.4 * np.clip(p.noise(3.0, 2, 72) - 0.15, 0, 1)
+    lies, tone = np.zeros_like(x), np.zeros_like(x)
+    for layer, cell in enumerate((0.16, 0.31)):
+        a, b = x / cell + 0.37 * layer, y / cell
+        col, row = np.floor(a).astype(np.int64), np.floor(b).astype(np.int64)
+        dx = a - col - 0.3 - 0.4 * hash01(col, row, 73 + layer)
+        dy = b - row - 0.3 - 0.4 * hash01(col, row, 75 + layer)
+        turn = np.pi * hash01(col, row, 77 + layer)
+        u, v = dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
+        inside = (u / 0.28) ** 2 + (v / 0.15) ** 2 < 1
+        here = inside & (hash01(col, row, 79 + layer) < amount)
+        lies = np.where(here, 1.0, lies)
+        tone = np.where(here, hash01(col, row, 81 + layer), tone)
+    fade = p.fade(0.05)
+    return (lies * fade).astype(np.float32), tone.astype(np.float32)
+
+
+def _littered(p: Points, rgb: Array, relief: Array) -> Result:
+    """Strew litter over the ground: most leaves are brown or yellow, some things are white."""
+    lies, tone = _litter(p)
+    brown = np.stack([0.9 + 2.0 * tone, 0.75 + 1.4 * tone, 0.5 + 0.3 * tone], -1)
+    color = np.where(tone[:, None] > 0.97, 3.0, brown)
+    mixed = rgb * (1 - lies[:, None]) + color * lies[:, None]
+    return mixed.astype(np.float32), relief + lies * (0.7 - tone)
+
+
 def plain(p: Points) -> Result:
     """Almost nothing: a trace of dirt."""
     n = p.noise(0.5, 2)
@@ -102,8 +136,10 @@ def asphalt(p: Points) -> Result:
     torn = np.clip(p.noise(9.0, 2, 6) * 4, 0, 1)
     crack = torn * np.clip(1 - ridge / 0.014, 0, 1) * p.fade(0.05)
     patch = (p.noise(6.0, 1, 5) > 0.45).astype(np.float32)
-    x = 1 + 0.22 * grain + 0.2 * blotch + 0.16 * stretched - 0.5 * crack - 0.25 * patch
-    return _gray(x), 0.6 * blotch + 0.7 * stretched - 0.4 * patch + 0.12 * grain + 0.25 * crack
+    edge = np.clip(1 - np.abs(p.noise(6.0, 1, 5) - 0.45) / 0.012, 0, 1) * p.fade(0.06)
+    x = 1 + 0.2 * grain + 0.26 * blotch + 0.2 * stretched - 0.5 * crack - 0.3 * patch - 0.4 * edge
+    relief = 0.6 * blotch + 0.7 * stretched - 0.5 * patch + 0.06 * grain + 0.8 * crack + edge
+    return _littered(p, _gray(x), relief)
 
 
 def paving(p: Points) -> Result:
@@ -113,7 +149,7 @@ def paving(p: Points) -> Result:
     cell, joint = _cells(a, b, size, size, 0.012, p, 0.5 if p.seed % 2 else 0.0)
     n, grain = p.noise(1.5, 4, 1), p.noise(0.02, 1, 9)
     x = (0.86 + 0.28 * cell * p.fade(size)) * (1 + 0.2 * n + 0.1 * grain) * (1 - 0.4 * joint)
-    return _gray(x), 0.7 * n + 0.4 * (cell - 0.5) - 0.6 * joint
+    return _littered(p, _gray(x), 0.7 * n + 0.6 * (cell - 0.5) - 0.8 * joint)
 
 
 def tiles(p: Points) -> Result:
@@ -135,8 +171,11 @@ def concrete(p: Points) -> Result:
     """Stains that run down, blotches, pores."""
     runs = p.noise(0.5, 3, 1, squash=0.12)
     n = p.noise(1.6, 4, 2)
-    x = 1 + 0.15 * n + 0.1 * runs + 0.07 * p.noise(0.03, 1, 3)
-    return _gray(x), 0.7 * n + 0.3 * runs
+    a, b = p.wall_axes()
+    slab, joint = _cells(a, b, 2.6, 1.4, 0.025, p, 0.0)
+    x = 1 + 0.24 * n + 0.2 * runs + 0.07 * p.noise(0.03, 1, 3)
+    x = x * (0.9 + 0.2 * slab) * (1 - 0.4 * joint)
+    return _gray(x), 0.7 * n + 0.5 * runs + 0.4 * (slab - 0.5) + 0.8 * joint
 
 
 def brick(p: Points) -> Result:
@@ -150,7 +189,7 @@ def brick(p: Points) -> Result:
     rgb = tone[:, None] * np.stack([1 + 0.12 * cell, np.ones_like(cell), 1 - 0.08 * cell], -1)
     mortar = np.array([1.5, 2.3, 2.8], np.float32) * (1 + 0.2 * n)[:, None]
     rgb = rgb * (1 - joint[:, None]) + mortar * joint[:, None]
-    return np.clip(rgb, 0.05, 4).astype(np.float32), 0.6 * n + 0.3 * (cell - 0.5) - 0.4 * joint
+    return np.clip(rgb, 0.05, 4).astype(np.float32), 0.6 * n + 0.8 * (cell - 0.5) - 0.9 * joint
 
 
 def plaster(p: Points) -> Result:
@@ -158,9 +197,14 @@ def plaster(p: Points) -> Result:
     n = p.noise(2.0, 5, 1)
     streak = p.noise(0.35, 3, 2, squash=0.06)
     low = np.exp(-np.clip(p.position[:, 2], 0, 50) / 0.5)
-    mend = (p.noise(3.0, 2, 3) > 0.5).astype(np.float32)
-    x = 1 + 0.13 * n + 0.1 * streak - 0.3 * low * (0.7 + n) + 0.08 * mend
-    return _tinted(x - 1, (1.0, 1.03, 1.12)), 0.6 * n + 0.3 * streak + 0.4 * mend
+    spot = p.noise(3.0, 2, 3)
+    mend = (spot > 0.5).astype(np.float32)
+    bare = np.clip((p.noise(1.4, 4, 4) - 0.42) * 12, 0, 1)  # plaster has come off here
+    ridge = np.abs(p.noise(2.5, 4, 5))
+    crack = np.clip(1 - ridge / 0.012, 0, 1) * np.clip(spot * 4, 0, 1) * p.fade(0.04)
+    x = 1 + 0.2 * n + 0.2 * streak - 0.35 * low * (0.7 + n) + 0.1 * mend - 0.3 * bare - 0.4 * crack
+    relief = 0.6 * n + 0.6 * streak + 0.5 * mend - 0.6 * bare + 0.6 * crack
+    return _tinted(x - 1, (1.0, 1.03, 1.12)), relief
 
 
 def wood(p: Points) -> Result:
@@ -255,8 +299,13 @@ def sign(p: Points) -> Result:
 
 def cloth(p: Points) -> Result:
     """Fine folds and weave; what is printed on clothes is in their colors."""
-    fold = p.noise(0.12, 3, 1, squash=0.5)
-    return _gray(1 + 0.12 * fold + 0.08 * p.noise(0.01, 1, 2)), fold
+    fold = p.noise(0.16, 4, 1, squash=0.45)
+    crease = np.clip(1 - np.abs(p.noise(0.22, 2, 4, squash=0.5)) / 0.06, 0, 1) * p.fade(0.03)
+    z = p.position[:, 2]
+    band = 0.05 + 0.09 * hash01(p.part, 5)
+    quilted = (hash01(p.part, 6) < 0.3) * (np.mod(z, band) < 0.2 * band) * p.fade(0.02)
+    x = 1 + 0.16 * fold - 0.25 * crease - 0.2 * quilted + 0.08 * p.noise(0.01, 1, 2)
+    return _gray(x), (1.1 * fold + 0.9 * crease + 0.9 * quilted).astype(np.float32)
 
 
 def skin(p: Points) -> Result:

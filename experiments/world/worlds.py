@@ -54,11 +54,15 @@ KINDS = (("night", 0.46), ("dusk", 0.08), ("clear", 0.28), ("overcast", 0.18))
 
 @dataclass(frozen=True)
 class Wish:
-    """What a caller fixes of a scene; None leaves it to chance."""
+    """What a caller fixes of a scene; None leaves it to chance.
+
+    ``black_hot`` is the share of thermal cameras that show warm as black.
+    """
 
     layout: str | None = None
     kind: str | None = None
     air: str | None = None
+    black_hot: float = 0.0
 
 
 def _weather(kind: str, light: Light, wet: bool, season: str, rng: np.random.Generator) -> Weather:
