@@ -8,8 +8,9 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 PARALLEL := --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-ifneq ($(filter-out real,$(DATA)),)
-$(error DATA is "real" or not set, found "$(DATA)"; LDF_DATA_DIR=DIR names a folder of your own)
+DATA ?= tour
+ifeq ($(filter tour real rendered,$(DATA)),)
+$(error DATA must be tour, real or rendered, got "$(DATA)"; LDF_DATA_DIR=DIR names your own pairs)
 endif
 
 .DEFAULT_GOAL := help
@@ -19,14 +20,15 @@ help: ## say what the commands do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  PYTHON=python3.12 chooses the Python for .venv; LDF_DATA_DIR=DIR names a folder of sets;"
 	@echo "  JOBS=1 make test takes less memory than the two processes of the default;"
-	@echo "  DATA=real make tutorial fetches the small public sets first (about 43 MB)"
+	@echo "  DATA=rendered make tutorial fetches nothing; by default a few real pairs come first"
+	@echo "  (at most 15 MB); DATA=real fetches the small public sets whole (about 43 MB)"
 
 install: $(STAMP) ## create .venv and install (the others do it when needed)
 
 tutorial: $(STAMP) ## run every notebook; pages, network, fused pictures, metrics in runs/tutorial
-	$(RUN) -m tools.notebooks tutorial $(if $(DATA),--real-data)
+	$(RUN) -m tools.notebooks tutorial --data $(DATA)
 
-notebooks: $(STAMP) ## execute the committed notebooks in place, on generated pairs
+notebooks: $(STAMP) ## execute the committed notebooks in place, on rendered pairs
 	$(RUN) -m tools.cells
 	$(RUN) -m tools.notebooks refresh
 

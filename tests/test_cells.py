@@ -1,5 +1,6 @@
 """The generated cells of the notebooks: badges, and the set-up for Colab."""
 
+import importlib.metadata
 import importlib.util
 import re
 import subprocess
@@ -10,8 +11,9 @@ import types
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import data_download.tour
 from tools import cells
-from tools.notebook_files import ROOT, read_notebook, write_notebook
+from tools.notebook_files import ROOT, STAMP, read_notebook, sources_hash, write_notebook
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +58,8 @@ def test_the_set_up_cell_knows_every_requirement():
         *("tifffile", "scikit-image", "packaging", "pyyaml", "psutil"),
     }
     with open(ROOT / "pyproject.toml", "rb") as file:
-        required = tomllib.load(file)["project"]["dependencies"]
+        project = tomllib.load(file)["project"]
+    required = project["dependencies"] + project["optional-dependencies"]["video"]
     names = {re.match(r"[\w-]+", line)[0] for line in required}
     lacking = set(cells.COLAB_LACKS.values())
     assert lacking <= names, "remove from COLAB_LACKS what is required no more"
@@ -66,15 +69,18 @@ def test_the_set_up_cell_knows_every_requirement():
 
 def test_the_set_up_cell_does_nothing_here(monkeypatch):
     def forbidden(*_, **__):
-        raise AssertionError("the set-up cell started a process outside of Colab")
+        raise AssertionError("the set-up cell did something outside of Colab and Binder")
 
+    monkeypatch.delenv("BINDER_LAUNCH_HOST", raising=False)
     monkeypatch.setattr(subprocess, "run", forbidden)
+    monkeypatch.setattr(data_download.tour, "use", forbidden)
     exec(cells.setup_source(), {})
 
 
 def test_the_set_up_cell_installs_only_what_colab_lacks(monkeypatch, tmp_path):
-    calls = []
+    calls, toured = [], []
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data_download.tour, "use", lambda: toured.append(len(calls)))
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
     found = importlib.util.find_spec
@@ -84,6 +90,27 @@ def test_the_set_up_cell_installs_only_what_colab_lacks(monkeypatch, tmp_path):
     exec(cells.setup_source(), {})
     package, lacking = calls
     assert package[-2:] == ["--no-deps", f"git+{cells.repository()}"]
-    assert lacking[-1] == "pooch" and not {"torch", "numpy"} & set(lacking)
-    assert re.fullmatch(r"torch==\S+\nnumpy==\S+\n", (tmp_path / "keep.txt").read_text())
-    assert "keep.txt" in lacking, "what is there stays at its version"
+    *_, package_, torch, numpy = lacking
+    assert package_ == "pooch" and lacking[-4] == "-q"
+    for name, kept in (("torch", torch), ("numpy", numpy)):
+        version = importlib.metadata.version(name)
+        assert kept == f"{name}=={version}", "what is there stays at its version"
+    assert toured == [2], "the real pairs come once everything is installed"
+
+
+def test_the_set_up_cell_fetches_the_tour_on_binder_and_installs_nothing(monkeypatch):
+    calls = []
+    monkeypatch.setenv("BINDER_LAUNCH_HOST", "https://mybinder.org/")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: calls.append("process"))
+    monkeypatch.setattr(data_download.tour, "use", lambda: calls.append("tour"))
+    exec(cells.setup_source(), {})
+    assert calls == ["tour"]
+
+
+def test_outputs_stay_current_when_a_generated_cell_changes_and_stale_ones_stay_stale(tmp_path):
+    path = tmp_path / "00_a.ipynb"
+    for stamp_is_right in (True, False):
+        notebook = read_notebook(path)
+        notebook.metadata[STAMP] = sources_hash(notebook) if stamp_is_right else "stale"
+        assert cells.update(notebook, path.name)
+        assert (notebook.metadata[STAMP] == sources_hash(notebook)) == stamp_is_right

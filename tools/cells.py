@@ -1,4 +1,4 @@
-"""The generated cells of the notebooks: the badges, and the set-up for Colab.
+"""The generated cells of the notebooks: the badges, and the set-up for Colab and Binder.
 
 Both name the published repository, whose address stands in ``pyproject.toml`` and nowhere else.
 
@@ -21,8 +21,10 @@ from ldf_utils.data.cli import run_command
 from tools.notebook_files import (
     NOTEBOOKS,
     ROOT,
+    STAMP,
     find_notebooks,
     read_notebook,
+    sources_hash,
     tagged,
     write_notebook,
 )
@@ -31,29 +33,33 @@ BADGES = "badges"
 SETUP = "setup"
 
 _SETUP = """\
-# Set-up: this cell does nothing outside of Google Colab.
-# There it fetches the tutorial and installs what Colab lacks; torch and numpy stay as they are.
+# Set-up: does nothing outside of Colab and Binder. Colab gets what it lacks (torch and numpy stay);
+# both get a few real pairs (15 MB), or without a network go on with the rendered ones.
+import os
 import sys
 
-if "google.colab" in sys.modules:
+colab = "google.colab" in sys.modules
+if colab:
     import importlib.metadata as installed
     import importlib.util
-    import pathlib
     import subprocess
 
     address = "{address}"
     modules = {modules}
     lacking = [name for module, name in modules.items() if not importlib.util.find_spec(module)]
-    keep = pathlib.Path("keep.txt")
-    keep.write_text("".join(f"{{n}}=={{installed.version(n)}}\\n" for n in ("torch", "numpy")))
-    pip = [sys.executable, "-m", "pip", "install", "-q", "-c", str(keep)]
+    keep = [f"{{name}}=={{installed.version(name)}}" for name in ("torch", "numpy")]
+    pip = [sys.executable, "-m", "pip", "install", "-q"]
     subprocess.run([*pip, "--no-deps", f"git+{{address}}"], check=True)
     if lacking:
-        subprocess.run([*pip, *lacking], check=True)
+        subprocess.run([*pip, *lacking, *keep], check=True)
+if colab or "BINDER_LAUNCH_HOST" in os.environ:
+    from data_download import tour
+
+    tour.use()
 """
 
-COLAB_LACKS = {"open_clip": "open_clip_torch", "pooch": "pooch"}
-"""Module to package, for the requirements of `ldf_utils` that are not installed on Colab."""
+COLAB_LACKS = {"open_clip": "open_clip_torch", "pooch": "pooch", "av": "av"}
+"""Module to package, for what the notebooks use that is not installed on Colab."""
 
 
 def repository() -> str:
@@ -111,6 +117,9 @@ def disagreements(notebook: NotebookNode, name: str) -> list[str]:
 def update(notebook: NotebookNode, name: str) -> bool:
     """Put the generated cells in place: badges second, set-up before the parameters.
 
+    Outputs that belonged to the code before belong to it afterwards: where they are made, the
+    set-up cell does nothing.
+
     Args:
         notebook: the notebook, changed in place.
         name: its file name.
@@ -120,6 +129,7 @@ def update(notebook: NotebookNode, name: str) -> bool:
     """
     if not disagreements(notebook, name):
         return False
+    current = notebook.metadata.get(STAMP) == sources_hash(notebook)
     for tag, cell, place in (
         (BADGES, nbformat.v4.new_markdown_cell(badges_source(name)), lambda: 1),
         (SETUP, nbformat.v4.new_code_cell(setup_source()), lambda: _parameters_index(notebook)),
@@ -131,6 +141,8 @@ def update(notebook: NotebookNode, name: str) -> bool:
             notebook.cells = [c for c in notebook.cells if tag not in c.metadata.get("tags", [])]
             cell.metadata["tags"] = [tag]
             notebook.cells.insert(place(), cell)
+    if current:
+        notebook.metadata[STAMP] = sources_hash(notebook)
     return True
 
 

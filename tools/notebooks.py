@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from data_download import tour
 from ldf_utils.notebook.run_record import METRICS_FILE
 from tools.figure_size import fit_figures
 from tools.notebook_files import (
@@ -207,9 +208,13 @@ def _parser() -> argparse.ArgumentParser:
             "--cell-seconds", type=float, default=CELL_SECONDS, help="limit of one cell"
         )
     commands.choices["tutorial"].add_argument(
-        "--real-data",
-        action="store_true",
-        help="fetch the small public sets into data/ first, and run on them",
+        "--data",
+        choices=("tour", "real", "rendered"),
+        default="rendered",
+        help="the pairs, unless LDF_DATA_DIR names a folder: tour, a few real ones that are "
+        "fetched into data/ first (at most 15 MB; the rendered ones if no network answers within "
+        "5 seconds); real, the small public sets whole (43 MB); rendered, those that ship, without "
+        "a network (default)",
     )
     return parser
 
@@ -219,10 +224,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     folder, pages = arguments.folder, arguments.command == "tutorial"
     progress = Progress()
-    if pages and arguments.real_data:
+    if pages and arguments.data == "real":
         real = fetch(ROOT / "data", say=progress.line)
         if real is not None:
             os.environ["LDF_DATA_DIR"] = str(real)
+    elif pages and arguments.data == "tour":
+        tour.use(ROOT / "data", say=progress.line)
     data = os.environ.get("LDF_DATA_DIR")
     try:
         sources = find_notebooks(arguments.notebooks, arguments.only)
