@@ -1,4 +1,4 @@
-"""The command line: ``python -m experiments.embedded_clip train | evaluate | card``."""
+"""The command line: ``python -m experiments.embedded_clip pool | train | evaluate | card``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Train and evaluate the embedded CLIP, and write its card.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    pool = commands.add_parser("pool", help="render worlds to train on; those there are kept")
+    pool.add_argument("--out", type=Path, default=Path("runs/pool"), help="folder of the views")
+    pool.add_argument("--count", type=int, default=3000, help="worlds, each with a few views")
+    pool.add_argument("--jobs", type=int, default=1, help="processes")
     training = commands.add_parser("train", help="render scenes, train, write the weights")
     for name in ("steps", "second_cycle_steps", "textured_steps", "scenes", "seed", "threads"):
         default = getattr(EmbeddedClipConfig, name)
@@ -42,11 +46,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _render_pool(out: Path, count: int, jobs: int) -> int:
+    from experiments.embedded_clip.pool import PoolConfig, render_pool  # needs the renderer
+
+    return render_pool(out, count, PoolConfig(), jobs)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return 1 when it failed."""
     arguments = vars(_parser().parse_args(argv))
-    command, folder = arguments.pop("command"), arguments.pop("folder")
+    command, folder = arguments.pop("command"), arguments.pop("folder", None)
     try:
+        if command == "pool":
+            return min(1, _render_pool(**arguments))
         if command == "train":
             work = arguments.pop("work")
             print(f"weights in {train(EmbeddedClipConfig(**arguments), folder, work)}")
