@@ -20,7 +20,6 @@ from typing import Any
 from PIL import Image
 from tqdm.auto import tqdm
 
-from data_download import boxes
 from data_download.archives import Member
 from data_download.hashes import file_hash
 from data_download.registry import HASH, DataSet, stays_inside
@@ -33,6 +32,7 @@ from data_download.store import (
     require_space,
 )
 from ldf_utils.data.files import write_rows, write_text
+from ldf_utils.detection import label_files
 
 MANIFEST = "manifest.csv"
 PARTIAL = "manifest.partial.csv"
@@ -132,7 +132,7 @@ def unpack(dataset: DataSet, plan: Plan, origin: str) -> str:
     return text
 
 
-def _write(plan: Plan) -> tuple[list[dict[str, Any]], list[boxes.Box], int]:
+def _write(plan: Plan) -> tuple[list[dict[str, Any]], list[label_files.Row], int]:
     """Write images and labels; return manifest rows, boxes, and the number of boxes left out.
 
     Raises:
@@ -140,7 +140,7 @@ def _write(plan: Plan) -> tuple[list[dict[str, Any]], list[boxes.Box], int]:
     """
     rows: list[dict[str, Any]] = []
     sizes: dict[str, tuple[int, int]] = {}
-    found: list[boxes.Box] = []
+    found: list[label_files.Row] = []
     problems: list[str] = []
     left_out = 0
     total = sum(member.size for member in plan.members())
@@ -160,7 +160,7 @@ def _write(plan: Plan) -> tuple[list[dict[str, Any]], list[boxes.Box], int]:
             image = stem + PurePosixPath(plan.images["vi"][stem].name).suffix.lower()
             try:
                 content = _content(member, target)
-                read = boxes.READERS[plan.spec["label_form"]](content, sizes.get(stem), plan.spec)
+                read = _boxes(content, sizes.get(stem), plan.spec)
             except Exception as error:
                 problems.append(f"{member.name}: {_reason(error)}")
                 continue
@@ -174,6 +174,20 @@ def _write(plan: Plan) -> tuple[list[dict[str, Any]], list[boxes.Box], int]:
             f"unpacked:\n{listing(problems)}\nfetch the archive again and repeat the command"
         )
     return rows, sorted(found, key=lambda box: box["image"]), left_out
+
+
+def _boxes(
+    content: bytes, size: tuple[int, int] | None, spec: Mapping[str, Any]
+) -> list[label_files.Row]:
+    """Read a file of boxes, with corners in whole pixels."""
+    if spec["label_form"] == "voc":
+        read = label_files.voc_boxes(content)
+    else:
+        read = label_files.yolo_boxes(content, size, spec["classes"])
+    return [
+        {corner: round(box[corner]) for corner in label_files.CORNERS} | {"name": box["name"]}
+        for box in read
+    ]
 
 
 def _image_size(

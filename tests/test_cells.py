@@ -55,7 +55,7 @@ def test_the_set_up_cell_knows_every_requirement():
     on_colab = {
         *("torch", "torchvision", "numpy", "pillow", "matplotlib", "ipywidgets", "tqdm", "scipy"),
         *("huggingface_hub", "safetensors", "requests", "filelock", "pandas", "jinja2", "urllib3"),
-        *("tifffile", "scikit-image", "packaging", "pyyaml", "psutil"),
+        *("tifffile", "scikit-image", "packaging", "pyyaml", "psutil", "pycocotools"),
     }
     with open(ROOT / "pyproject.toml", "rb") as file:
         project = tomllib.load(file)["project"]

@@ -42,7 +42,7 @@ def header_problems(files: Sequence[tuple[Path, Path]], crop: int) -> list[str]:
         sizes = []
         for path in paths:
             try:
-                sizes.append(_upright_size(path))
+                sizes.append(upright_size(path))
             except ImageError as error:
                 problems.append(str(error))
         if len(sizes) == 2:
@@ -51,8 +51,12 @@ def header_problems(files: Sequence[tuple[Path, Path]], crop: int) -> list[str]:
     return problems
 
 
-def _upright_size(path: Path) -> tuple[int, int]:
-    """Height and width of a picture, from its header if that is enough."""
+def upright_size(path: Path) -> tuple[int, int]:
+    """Read height and width of a picture, from its header if that is enough.
+
+    Raises:
+        ImageError: if it cannot be read.
+    """
     try:
         with Image.open(path) as image:
             exif = Image.Image.getexif(image)  # that of a PNG decodes all of it

@@ -59,7 +59,7 @@ def _mean_table(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _text_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def text_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """Columns of text, the first aligned to the left, the others to the right."""
     table = pd.DataFrame([head, *body])
     widths = table.map(len).max()
@@ -86,7 +86,7 @@ def format_table(rows: Sequence[Row], names: Iterable[str] | None = None) -> str
         + [f"{x.mean:.4f}{'*' if best else ' '}" for x, best in line["cells"]]
         for line in table["lines"]
     ]
-    return _text_table(table["head"], body)
+    return text_table(table["head"], body)
 
 
 def format_agreement(agreement: Mapping[str, Interval]) -> str:

@@ -1,0 +1,1 @@
+"""The embedded detector: its training, its evaluation, and the studies of notebook 06."""
