@@ -8,8 +8,8 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2
 PARALLEL := --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-DATA ?= tour
-ifeq ($(filter tour real rendered,$(DATA)),)
+PAIRS := $(or $(DATA),tour)
+ifeq ($(filter tour real rendered,$(PAIRS)),)
 $(error DATA must be tour, real or rendered, got "$(DATA)"; LDF_DATA_DIR=DIR names your own pairs)
 endif
 
@@ -26,7 +26,7 @@ help: ## say what the commands do
 install: $(STAMP) ## create .venv and install (the others do it when needed)
 
 tutorial: $(STAMP) ## run every notebook; pages, network, fused pictures, metrics in runs/tutorial
-	$(RUN) -m tools.notebooks tutorial --data $(DATA)
+	$(RUN) -m tools.notebooks tutorial --data $(PAIRS)
 
 notebooks: $(STAMP) ## execute the committed notebooks in place, on rendered pairs
 	$(RUN) -m tools.cells

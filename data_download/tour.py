@@ -75,7 +75,8 @@ def fetch(
         except video.PyAVMissing:
             reasons.append("video clips need PyAV: python -m pip install av")
         except (SetError, DownloadError, OSError) as error:
-            reasons.append(_reason(error))
+            if _reason(error) not in reasons:
+                reasons.append(_reason(error))
             if not answered and getattr(error, "retry", False):
                 break  # no network: each further set would wait as long
     folder = (Path(to) if to is not None else Path("data")) / FOLDER
@@ -121,7 +122,10 @@ def _reason(error: Exception) -> str:
     lines = text.strip().splitlines()
     if isinstance(error, DownloadError) and len(lines) > 1:  # an address, then what is wrong
         host = urlsplit(lines[0]).netloc or Path(lines[0]).name
-        return f"{host}: {re.split('[;:] ', lines[1].strip())[0]}"
+        what = re.split("[;:] ", lines[1].strip())[0]
+        if what.startswith("0 bytes in"):
+            what = what.replace("0 bytes", "no answer").split(",")[0]
+        return f"{host}: {what}"
     return lines[0].split("; ")[0].rstrip(":")
 
 

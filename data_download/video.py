@@ -89,7 +89,7 @@ def get(dataset: DataSet, roots: Roots, options: Options, registry: Mapping[str,
     if not wanted:
         return f"{done}; `get {dataset.name} --every 30` takes out every 30th frame as a pair"
     if options.dry_run:
-        which = "the named frames" if named is not None else f"every {options.every}. frame"
+        which = "named frames" if options.every is None else f"one frame in {options.every}"
         return f"{done}\n{dataset.name}: would take {which} out of {len(_remote(dataset))} clips"
     [folder] = folders(dataset, roots)
     home = _home(dataset, roots)

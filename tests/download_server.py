@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -187,6 +188,28 @@ def sha256(content: bytes) -> str:
 
 def blob(content: bytes) -> str:
     return "git-blob:" + hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+LENGTH, SIZE = 12, (48, 64)  # of a made-up clip: frames, and height and width
+
+
+def clip(path, seed: int, length: int = LENGTH, size: tuple[int, int] = SIZE) -> bytes:
+    """Write a clip of flat frames: frame i is as bright as `brightness` says."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        stream.bit_rate = 2_000_000
+        for index in range(length):
+            pixels = np.full((*size, 3), brightness(seed, index), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path.read_bytes()
+
+
+def brightness(seed: int, index: int) -> int:
+    return 20 + 15 * index + seed
 
 
 class Toy:

@@ -137,6 +137,17 @@ def test_without_a_gpu_the_cpu_build_of_torch_is_taken_where_it_can_be_had(make)
 
 
 @needs_make
+def test_the_tutorial_begins_with_the_tour_unless_other_pairs_are_named(make):
+    for chosen in ("", "real", "rendered"):
+        arguments = [f"DATA={chosen}"] if chosen else []
+        code, _, log = make("tutorial", "PYTHON=fakepython", *arguments)
+        wanted = f"tools.notebooks tutorial --data {chosen or 'tour'}"
+        assert code == 0 and log.rstrip().endswith(wanted)
+    code, output, log = make("tutorial", "PYTHON=fakepython", "DATA=mine")
+    assert code != 0 and 'got "mine"' in output and "LDF_DATA_DIR" in output and log == ""
+
+
+@needs_make
 def test_help_names_every_target(make):
     code, output, log = make("help")
     assert code == 0 and log == ""
