@@ -19,11 +19,11 @@ import matplotlib.pyplot as plt
 import torch
 from torch.nn import functional as F
 
+from experiments.painted.scenes import render
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import explain, write_json
 from ldf_utils.data.images import ImageError, luminance, write_image
 from ldf_utils.data.pairs import find_sets
-from ldf_utils.data.scenes import render
 from ldf_utils.notebook.figures import COLORS, LINES, WIDTH, present, use_style
 
 ROOT = Path(__file__).resolve().parent.parent

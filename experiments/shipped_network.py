@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from experiments.painted.scenes import render
 from ldf_utils import evaluation
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import explain, write_json, write_text
-from ldf_utils.data.pairs import Pair, find_sets
-from ldf_utils.data.scenes import render, write_set
+from ldf_utils.data.images import write_image
+from ldf_utils.data.pairs import Pair, PairFolder, find_sets
 from ldf_utils.fusion import rules
 from ldf_utils.fusion.inference import fuse_tensors
 from ldf_utils.networks.checkpoint import load_network, save_network
@@ -103,7 +104,11 @@ def measure(data_dir: str | None) -> dict[str, dict[str, dict[str, float]]]:
     fusers["shipped"] = lambda pair: fuse_tensors(
         network, pair.infrared[None], pair.luminance[None]
     )[0]
-    sets = {"held-out scenes": write_set("runs/shipped/held_out", 40, SIZE, HELD_OUT_SEED)}
+    held_out = Path("runs/shipped/held_out")
+    for pair in scene_pairs(40, HELD_OUT_SEED):
+        write_image(pair.infrared, held_out / "ir" / f"{pair.name}.png")
+        write_image(pair.visible, held_out / "vi" / f"{pair.name}.png")
+    sets = {"held-out scenes": PairFolder(held_out)}
     sets.update(find_sets(data_dir) if data_dir else {})
     table: dict[str, dict[str, dict[str, float]]] = {}
     for name, pairs in sets.items():

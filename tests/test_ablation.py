@@ -13,10 +13,10 @@ from experiments.ablation import measures, report, run
 from experiments.ablation.measures import Sample
 from experiments.ablation.run import Settings
 from experiments.ablation.variants import VARIANTS, Variant
+from experiments.painted.scenes import Box
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import PROMPTS, ClipError
 from ldf_utils.data.blur import gaussian_blur
-from ldf_utils.data.scenes import Box
 from ldf_utils.evaluation import ablation
 from ldf_utils.evaluation.ablation import (
     BASE,

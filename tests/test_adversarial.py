@@ -2,12 +2,11 @@
 
 import pytest
 import torch
+from rendered_helpers import rendered_crops
 
 from experiments.embedded_clip import adversarial
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import PROMPTS
-from ldf_utils.data.images import luminance
-from ldf_utils.data.scenes import render
 from ldf_utils.losses.direction import direction_loss, text_directions
 
 
@@ -18,8 +17,7 @@ def clip():
 
 @pytest.fixture(scope="module")
 def pairs():
-    scenes = render(4, (48, 64), seed=31)
-    return scenes.infrared, luminance(scenes.visible)
+    return rendered_crops(4, (48, 64))
 
 
 @pytest.fixture(scope="module")

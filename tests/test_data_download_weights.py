@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from download_server import Server, blob, hurry, sha256
+from rendered_helpers import write_crops
 
 from data_download import load_registry, weights_dir
 from data_download.__main__ import main
 from data_download.registry import REGISTRY
 from ldf_utils.data.images import read_image
-from ldf_utils.data.scenes import write_set
 from ldf_utils.data.state_dict import WeightsError
 from ldf_utils.fusion import __main__ as fusion
 from ldf_utils.networks import checkpoint, ldfusion
@@ -79,7 +79,7 @@ def official_state(half, authors_dir):
 
 def fuse_by_command(name, folder):
     """One made-up pair through ``python -m ldf_utils.fusion --weights NAME``."""
-    pairs = write_set(folder / "pairs", 1, (48, 64))
+    pairs = write_crops(folder / "pairs", 1, (48, 64))
     sources = ["--infrared", str(pairs.folder / "ir"), "--visible", str(pairs.folder / "vi")]
     assert fusion.main([*sources, "--output", str(folder / "out"), "--weights", name]) == 0
     assert read_image(folder / "out" / "00000.png").shape == (3, 48, 64)

@@ -5,14 +5,13 @@ import shutil
 
 import pytest
 import torch
+from rendered_helpers import rendered_crops, write_crops
 
 from experiments.embedded_clip import __main__ as command_line
 from experiments.embedded_clip import evaluation
 from experiments.embedded_clip.__main__ import main
 from experiments.embedded_clip.training import EmbeddedClipConfig
 from ldf_utils.clip.loading import MINI_FOLDER, load_clip
-from ldf_utils.data.images import luminance
-from ldf_utils.data.scenes import render, write_set
 from ldf_utils.losses.direction import direction_loss, text_directions
 
 
@@ -34,7 +33,8 @@ def test_interval_against_the_normal_one(generator):
 
 
 def test_real_sets_are_measured_in_every_way_the_card_shows(tmp_path):
-    pairs = write_set(tmp_path / "Small", 3, (96, 128), seed=4)
+    pairs = write_crops(tmp_path / "Small", 3, (96, 128))
+    (pairs.folder / "oracle").rename(pairs.folder / "fused_oracle")
     report = evaluation.evaluate_real(load_clip("mini"), tmp_path)["Small"]
     assert report["pairs"] == 3 == len(pairs)
     for key in ("infrared_or_visible", "paper_sentences"):
@@ -50,8 +50,7 @@ def test_real_sets_are_measured_in_every_way_the_card_shows(tmp_path):
 
 def test_direction_loss_of_images_no_larger_than_a_crop_is_that_of_the_whole(generator):
     clip = load_clip("mini")
-    scene = render(1, (128, 128), seed=4)
-    infrared, visible = scene.infrared[0], luminance(scene.visible)[0]
+    infrared, visible = (source[0] for source in rendered_crops(1, (128, 128)))
     images = {"infrared": infrared, "visible": visible, "copy": infrared}
     images["maximum"] = torch.maximum(infrared, visible)
     directions = text_directions(clip)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from rendered_helpers import write_crops
 from scipy import stats
 
-from ldf_utils.data import scenes
 from ldf_utils.data.images import luminance, read_image, write_image
 from ldf_utils.data.pairs import PairFolder
+from ldf_utils.data.truth import Truth
 from ldf_utils.evaluation import (
     EvaluationWarning,
     compare_ranks,
@@ -467,9 +468,10 @@ def test_the_documented_way_to_measure_as_vifb_does(tmp_path, generator):
 
 @pytest.fixture(scope="module")
 def known_set(tmp_path_factory):
-    """Two generated night streets with their oracle and two poor results."""
+    """Two rendered nights with their truth, the oracle as a result too, and two poor ones."""
     folder = tmp_path_factory.mktemp("known")
-    pairs = scenes.write_set(folder, 2, (64, 80), seed=3, setting="street", time="night")
+    pairs = write_crops(folder, 2, (64, 80))
+    shutil.copytree(folder / "oracle", folder / "fused_oracle")
     for pair in pairs:
         oracle = read_image(pairs.fused_path("oracle", pair.name))
         write_image(0.8 * oracle + 0.1, folder / "fused_near" / f"{pair.name}.png")
@@ -486,10 +488,9 @@ def test_the_truth_adds_its_columns(known_set, tmp_path):
     for one, other in zip(rows, again, strict=True):
         assert one == pytest.approx(other, nan_ok=True)
     pair = pairs[1]
-    pictures = [
-        luminance(read_image(known_set / folder / f"{pair.name}.png"))[None]
-        for folder in ("fused_near", "fused_oracle", "salient")
-    ]
+    truth = Truth(known_set, pair.name)
+    near = luminance(read_image(known_set / "fused_near" / f"{pair.name}.png"))
+    pictures = [picture[None] for picture in (near, truth.oracle, truth.warm.float())]
     row = next(r for r in rows if (r["method"], r["image"]) == ("near", pair.name))
     for name, value in measure_against_oracle(*pictures).items():
         assert row[name] == pytest.approx(value.item(), nan_ok=True)
@@ -498,7 +499,7 @@ def test_the_truth_adds_its_columns(known_set, tmp_path):
 
 
 def test_a_set_without_truth_is_refused(set_dir):
-    with pytest.raises(ValueError, match=r"no folder fused_oracle and no folder salient; .*scenes"):
+    with pytest.raises(ValueError, match=r"no folder oracle and .* temperature; .*rendered"):
         evaluate_set(PairFolder(set_dir), truth=True)
     with pytest.raises(ValueError, match="truth=True"):
         metric_agreement([{"method": "a", "image": "1", "EN": 1.0}])
@@ -507,14 +508,14 @@ def test_a_set_without_truth_is_refused(set_dir):
 def test_a_pair_without_its_map_is_measured_and_reported(known_set, tmp_path):
     folder = shutil.copytree(known_set, tmp_path / "copy")
     name = PairFolder(folder).names[0]
-    (folder / "salient" / f"{name}.png").unlink()
+    (folder / "instances" / f"{name}.png").unlink()
     problems = []
     rows = evaluate_set(
         PairFolder(folder), ["near"], ["EN"], truth=True, on_problem=problems.append, progress=False
     )
     assert len(rows) == 2 and rows[0]["EN"] > 0 and math.isnan(rows[0]["PSNR_oracle"])
     (problem,) = problems
-    assert "no truth to measure against" in problem and "salient" in problem and name in problem
+    assert "no truth to measure against" in problem and "instances" in problem and name in problem
 
 
 def ordered(metric, truth):

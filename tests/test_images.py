@@ -4,8 +4,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
 from ldf_utils.data import files, images, pairs
+from ldf_utils.data.blur import gaussian_blur
 from ldf_utils.data.images import ImageError
 
 
@@ -165,3 +167,15 @@ def test_files_are_whole_or_absent(tmp_path):
     assert rows.read_text().split() == ["a,b", "1,2", "3,4"]
     with pytest.raises(ValueError, match="no row"):
         files.write_rows(tmp_path / "none.csv", [])
+
+
+@pytest.mark.parametrize("sigma", [0.4, 1.2, 3.0])
+def test_blur_agrees_with_scipy(generator, sigma):
+    image = torch.rand(2, 3, 40, 52, generator=generator)
+    radius = max(int(2.5 * sigma + 0.5), 1)
+    expected = ndimage.gaussian_filter(
+        image.numpy(), sigma, axes=(2, 3), mode="mirror", radius=radius
+    )
+    torch.testing.assert_close(
+        gaussian_blur(image, sigma), torch.from_numpy(expected), rtol=0, atol=1e-5
+    )

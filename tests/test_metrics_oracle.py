@@ -5,22 +5,27 @@ import math
 import numpy as np
 import pytest
 import torch
+from rendered_helpers import write_crops
 from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from experiments.embedded_clip.degradations import degrade
 from ldf_utils import metrics
-from ldf_utils.data import scenes
+from ldf_utils.data.truth import Truth
 from ldf_utils.metrics import METRICS, TRUTH, measure_against_oracle
 
 
 @pytest.fixture(scope="module")
-def world():
-    """Four night streets with people: rendered once, as uint8."""
-    made = scenes.render(4, (120, 160), seed=3, setting="street", time="night")
-    return {
-        name: metrics.as_uint8(getattr(made, name)) for name in ("oracle", "salient", "infrared")
+def world(tmp_path_factory):
+    """Four rendered nights with warm people, as uint8."""
+    pairs = write_crops(tmp_path_factory.mktemp("nights"), 4, (120, 160))
+    known = [(Truth(pairs.folder, pair.name), pair) for pair in pairs]
+    made = {
+        "oracle": [truth.oracle for truth, _ in known],
+        "salient": [truth.warm.float() for truth, _ in known],
+        "infrared": [pair.infrared for _, pair in known],
     }
+    return {name: metrics.as_uint8(torch.stack(found)) for name, found in made.items()}
 
 
 def half_contrast(picture):

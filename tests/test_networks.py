@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rendered_helpers import rendered_crops
 from torch import nn
 
 from ldf_utils.data.images import luminance, read_image, replace_luminance
 from ldf_utils.data.pairs import PairFolder
-from ldf_utils.data.scenes import render
 from ldf_utils.data.state_dict import WeightsError
 from ldf_utils.metrics import METRICS
 from ldf_utils.networks import checkpoint
@@ -66,9 +66,8 @@ def test_bounded_network_takes_any_size(size, generator):
 
 def test_maps_keep_their_bounds_and_vary():
     network = _wild(max_gain=2.5)
-    batch = render(4, size=(96, 160), seed=5)
     with torch.no_grad():
-        maps = network.maps(batch.infrared, luminance(batch.visible))
+        maps = network.maps(*rendered_crops(4, (96, 160)))
     limits = {"weight": (0, 1), "contrast": (0.5, 2), "brightness": (-0.25, 0.25)}
     for source in ("infrared", "visible"):
         limits |= {f"{source}_gain_{band}": (0, 2.5) for band in network.bands}
@@ -133,8 +132,7 @@ def _with_bias(**biases):
 
 
 def test_each_control_does_what_its_name_says():
-    batch = render(2, size=(96, 96), seed=3)
-    infrared, visible = batch.infrared, luminance(batch.visible)
+    infrared, visible = rendered_crops(2, (96, 96))
     with torch.no_grad():
         plain = _without_heads()(infrared, visible)
         brighter = _with_bias(tone_head=[0.0, 2.0])(infrared, visible)
@@ -174,8 +172,7 @@ def test_saturated_pixels_keep_a_gradient():
 
 
 def test_bounded_network_learns():
-    batch = render(4, size=(64, 64), seed=5)
-    infrared, visible = batch.infrared, luminance(batch.visible)
+    infrared, visible = rendered_crops(4, (64, 64))
     torch.manual_seed(0)
     network = BoundedFusionNetwork(width=8)
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
@@ -524,8 +521,7 @@ def test_shipped_network_is_small_and_better_than_averaging():
     network = load_network("shipped")
     assert isinstance(network, BoundedFusionNetwork) and network.metadata
     assert checkpoint.SHIPPED_WEIGHTS.stat().st_size <= 2_000_000
-    batch = render(6, size=(128, 160), seed=901)
-    infrared, visible = batch.infrared, luminance(batch.visible)
+    infrared, visible = rendered_crops(6, (128, 160))
     with torch.no_grad():
         fused = network(infrared, visible)
     for name in ("EN", "SD", "SF", "AG"):

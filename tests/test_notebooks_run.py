@@ -37,12 +37,11 @@ OVERRIDES = {
         "steps": 24,
         "batch": 2,
         "patches": 4,
-        "generated": 8,
         "held_out": 1,
         "short_steps": 24,
         "short_seeds": 1,
     },
-    "05_evaluation": {"pairs_per_set": 2, "known_pairs": 3},
+    "05_evaluation": {"pairs_per_set": 2, "known_pairs": 4},
     "08_scaling_out": {"steps": 3, "batch": 2, "patches": 2},
 }
 

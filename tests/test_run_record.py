@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from ldf_utils.data.scenes import open_sets
 from ldf_utils.notebook import run_record
 
 
@@ -69,9 +68,6 @@ def test_the_run_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(checkout / "notebooks")
     assert run_record.run_dir() == checkout / "runs" / "tutorial"
     assert run_record.run_dir().is_dir()
-    monkeypatch.delenv("LDF_DATA_DIR", raising=False)
-    sets = open_sets(count=1, size=(32, 32))
-    assert sets["GeneratedDay"].folder.is_relative_to(checkout / "runs" / "tutorial" / "scenes")
     assert not (checkout / "notebooks" / "runs").exists()
     monkeypatch.setenv("LDF_RUN_DIR", str(tmp_path / "named"))
     assert run_record.run_dir() == tmp_path / "named"
@@ -108,7 +104,7 @@ def test_the_environment_report(monkeypatch, capsys, tmp_path):
         assert part in printed
     assert str(tmp_path) not in printed and printed.count("\n") == 2
     monkeypatch.delenv("LDF_DATA_DIR")
-    assert run_record.environment()["pairs"] == "generated"
+    assert run_record.environment()["pairs"] == "rendered"
     monkeypatch.setattr(run_record.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(run_record.torch.cuda, "get_device_name", lambda: "a large GPU")
     assert run_record.environment()["accelerator"] == "a large GPU"

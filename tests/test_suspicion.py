@@ -10,7 +10,7 @@ from PIL import Image
 from ldf_utils.data import suspicion
 from ldf_utils.data.images import write_image
 from ldf_utils.data.pairs import Pair, PairFiles, PairFolder
-from ldf_utils.data.scenes import write_set
+from ldf_utils.data.sets import RENDERED
 
 
 def _scene(seed, height=120, width=160):
@@ -128,9 +128,10 @@ def test_a_palette_in_the_file_is_named(tmp_path, caplog):
     assert "false colors (a palette such as jet" in caplog.text
 
 
-def test_generated_pairs_raise_none(tmp_path, caplog):
-    pairs = write_set(tmp_path, 3, (96, 128), seed=1)
-    suspicion.warn(pairs, tmp_path)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_rendered_pairs_raise_none(split, caplog):
+    pairs = PairFolder(RENDERED / split)
+    suspicion.warn(pairs, pairs.folder)
     assert not caplog.records
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
+from rendered_helpers import write_crops
 
 import data_download
 from experiments import shipped_network
-from ldf_utils.data.scenes import write_set
 from tools import figure_size, readme, real_data
 from tools.cells import badges_source
 
@@ -114,7 +114,7 @@ def test_small_real_sets_are_fetched_or_one_line_says_why_not(tmp_path, monkeypa
 
     def get(name, to, options):
         asked.append(name)
-        write_set(to / name, 1, (32, 32))
+        write_crops(to / name, 1, (32, 32))
 
     monkeypatch.setattr(data_download, "get", get)
     assert real_data.fetch(tmp_path, say=said.append) == tmp_path

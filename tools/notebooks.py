@@ -135,7 +135,7 @@ def refresh(
 
     The fingerprint of the code goes into the metadata: a test finds outputs of older code. No
     real images get into the repository this way: ``LDF_DATA_DIR`` is removed from the kernels'
-    environment, and the notebooks use generated pairs. Downloaded weights are not used either, so
+    environment, and the notebooks use rendered pairs. Downloaded weights are not used either, so
     that the outputs are the same on every machine that has the same CLIP.
     """
     progress = progress or Progress()
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if pages and data and not Path(data).expanduser().is_dir():
             raise NotebookError(
                 f"LDF_DATA_DIR: found no folder {data}, expected a folder with one folder per set; "
-                "correct it, or unset it to use generated pairs"
+                "correct it, or unset it to use rendered pairs"
             )
         outcomes = (tutorial if pages else refresh)(
             sources,

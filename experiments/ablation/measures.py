@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from experiments.embedded_clip import truth
+from experiments.painted.scenes import Box
 from ldf_utils.data.blur import gaussian_blur
-from ldf_utils.data.scenes import Box
 from ldf_utils.evaluation.ablation import BASE, MEASURES
 from ldf_utils.fusion.inference import fuse_tensors
 from ldf_utils.metrics import METRICS, background_detail, psnr_to_oracle, ssim_to_oracle, warm_gap

@@ -36,13 +36,13 @@ from tqdm.auto import tqdm
 import ldf_utils
 from experiments.ablation.measures import Sample, measure_network
 from experiments.ablation.variants import _OFF, VARIANTS, Variant
+from experiments.painted.scenes import render
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import ClipSpace
 from ldf_utils.data.cli import ignore_interrupts
 from ldf_utils.data.files import write_json
 from ldf_utils.data.images import luminance
 from ldf_utils.data.pairs import Pair, find_sets
-from ldf_utils.data.scenes import render
 from ldf_utils.evaluation.ablation import BASE, Study
 from ldf_utils.losses import direction
 from ldf_utils.training.config import TrainConfig
@@ -98,7 +98,7 @@ class StudyData:
 
 
 def scene_samples(count: int, size: tuple[int, int], seed: int) -> list[Sample]:
-    """Return generated scenes as samples; arguments as of `ldf_utils.data.scenes.render`."""
+    """Return generated scenes as samples; arguments as of `experiments.painted.scenes.render`."""
     samples = []
     for index in range(count):  # one by one, so that the noise does not depend on the count
         scene = render(1, size, seed, start=index)

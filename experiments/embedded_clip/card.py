@@ -146,7 +146,7 @@ def _head(training: dict, words: int, size: int) -> list[str]:
         f"| parameters | {training['parameters']:,} ({size / 1e6:.1f} MB in float16) |",
         "| image tower | ModifiedResNet, 96 x 96 pixels |",
         f"| text tower | 2 layers, {words} words |",
-        f"| data | {config['scenes']} images of `ldf_utils.data.scenes`, no real picture |",
+        f"| data | {config['scenes']} images of `experiments.painted.scenes`, no real picture |",
         f"| training | {steps} steps of {7 * config['scenes_per_step']} images, "
         f"{training['minutes']} minutes on {training['threads']} CPU cores, "
         f"{training['precision']} |",

@@ -1,6 +1,6 @@
 """Dataset: images for the training of the embedded CLIP, and which attributes hold for each.
 
-Every image comes from `ldf_utils.data.scenes`. The sources are changed as cameras change them
+Every image comes from `experiments.painted.scenes`. The sources are changed as cameras change them
 (`experiments.embedded_clip.augmentation`), some images are degraded on purpose
 (`experiments.embedded_clip.degradations`), and the attributes of each are known
 (`experiments.embedded_clip.truth`).
@@ -21,9 +21,9 @@ from tqdm.auto import tqdm
 from experiments.embedded_clip import augmentation, truth
 from experiments.embedded_clip.augmentation import uniform
 from experiments.embedded_clip.degradations import ARTIFACTS, DEGRADATIONS, degrade
+from experiments.painted.scenes import SETTINGS, render
 from ldf_utils.data.cli import ignore_interrupts
 from ldf_utils.data.images import luminance
-from ldf_utils.data.scenes import SETTINGS, render
 
 VIEWS = (
     "visible",

@@ -19,11 +19,11 @@ from experiments.embedded_clip.adversarial import optimize_negatives
 from experiments.embedded_clip.dataset import load_scenes, make_batch
 from experiments.embedded_clip.degradations import degrade
 from experiments.embedded_clip.truth import EFFECTS
+from experiments.painted.scenes import render
 from ldf_utils.clip.attributes import ATTRIBUTES, INDEX, attribute_scores, prompts_for
 from ldf_utils.clip.model import PROMPTS, ClipSpace
 from ldf_utils.data.images import luminance, read_image
 from ldf_utils.data.pairs import Pair, PairFolder, find_sets
-from ldf_utils.data.scenes import render
 from ldf_utils.evaluation.ranking import bootstrap_mean
 from ldf_utils.losses.direction import TextDirections, direction_loss, text_directions
 from ldf_utils.networks.checkpoint import load_network

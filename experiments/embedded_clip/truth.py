@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 
 from experiments.embedded_clip.degradations import ARTIFACTS
+from experiments.painted.scenes import LABELS, SETTINGS
 from ldf_utils.clip.attributes import ATTRIBUTES, INDEX
-from ldf_utils.data.scenes import LABELS, SETTINGS
 from ldf_utils.metrics.oracle import background_detail, masked_mean, warm_gap
 
 # Limits between true, undecided and false for what is measured on pixels.
@@ -56,7 +56,7 @@ class Views:
             3 mixture, 4 another scene.
         salient: ``(G, 1, H, W)``: where warm objects are.
         veil: ``(G, 1, H, W)``: share of the light that haze absorbs.
-        labels: ``(G, 1, H, W)``: indices of `ldf_utils.data.scenes.LABELS`.
+        labels: ``(G, 1, H, W)``: indices of `experiments.painted.scenes.LABELS`.
         facts: name to ``(G,)`` with +1 or -1: night, and each setting.
         blurred: ``(G, 2)`` bool: whether augmentation may have blurred the visible and the
             infrared source.

@@ -1,1 +1,1 @@
-"""Files, images, pairs and the scenes."""
+"""Files, images, pairs, and the rendered set with its truth."""

@@ -13,7 +13,8 @@ from ldf_utils.data import suspicion
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import check_writable, explain, write_rows
 from ldf_utils.data.pairs import PairFolder
-from ldf_utils.evaluation.evaluate import ORACLE, Row, evaluate_set
+from ldf_utils.data.truth import NEEDED
+from ldf_utils.evaluation.evaluate import Row, evaluate_set
 from ldf_utils.evaluation.ranking import compare_ranks, metric_agreement, truth_names, with_means
 from ldf_utils.evaluation.report import format_agreement, format_table, write_report
 from ldf_utils.metrics import METRICS, USUAL
@@ -48,8 +49,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--truth",
         action="store_true",
-        help=f"measure against fused_{ORACLE}/ and salient/ too, which generated sets have, and "
-        "say which metrics agree with the truth",
+        help=f"measure against {', '.join(f'{x}/' for x in NEEDED)} too, which rendered sets have, "
+        "and say which metrics agree with the truth",
     )
     parser.add_argument(
         "--csv",

@@ -21,8 +21,9 @@ from tqdm.auto import tqdm
 from ldf_utils import metrics as metrics_package
 from ldf_utils.data.files import write_json
 from ldf_utils.data.images import ImageError, luminance, read_image
-from ldf_utils.data.names import find_picture
 from ldf_utils.data.pairs import Pair, PairFolder
+from ldf_utils.data.sets import RENDERED
+from ldf_utils.data.truth import NEEDED, Truth
 from ldf_utils.evaluation.workers import run_in_order
 from ldf_utils.metrics import (
     TRUTH,
@@ -103,30 +104,29 @@ def fuse(method: str, function: Fuser, pair: Pair) -> torch.Tensor:
 
 
 def _read_truth(pairs: PairFolder, name: str, size: Sequence[int]) -> list[torch.Tensor]:
-    """Read the oracle and the salient map of a pair, ``(1, 1, H, W)`` uint8 each."""
-    found = []
-    for folder in (f"fused_{ORACLE}", "salient"):
-        path = find_picture(pairs.folder / folder, name)
-        if path is None:
+    """Read the oracle and the mask of what is warm of a pair, ``(1, 1, H, W)`` uint8 each."""
+    truth = Truth(pairs.folder, name)
+    for known in (truth.oracle, truth.instances, truth.temperature):
+        if tuple(known.shape[-2:]) != tuple(size):
+            (height, width), (h, w) = size, known.shape[-2:]
             raise ImageError(
-                f"{pairs.folder / folder}: no picture for the pair {name!r}; expected {name}.png. "
-                "Write the set again with python -m ldf_utils.data.scenes"
+                f"{pairs.folder}: the truth of the pair {name!r} is {w} x {h} pixels, its sources "
+                f"are {width} x {height}; copy {', '.join(NEEDED)} and the pictures of one set"
             )
-        found.append(as_uint8(_read_sized(path, size)[None]))
-    return found
+    return [as_uint8(known[None]) for known in (truth.oracle, truth.warm.float())]
 
 
 def check_truth(pairs: PairFolder) -> None:
-    """Check that a set has an oracle and salient maps.
+    """Check that a set has its truth beside the pairs.
 
     Raises:
         ValueError: if it has not.
     """
-    missing = [x for x in (f"fused_{ORACLE}", "salient") if not (pairs.folder / x).is_dir()]
+    missing = [x for x in NEEDED if not (pairs.folder / x).is_dir()]
     if missing:
         raise ValueError(
             f"{pairs.folder}: no folder {' and no folder '.join(missing)}; the truth is known of "
-            "generated sets only. Write one with python -m ldf_utils.data.scenes --output DIR"
+            f"rendered sets only. Copy one, such as {RENDERED / 'test'}"
         )
 
 
@@ -299,7 +299,7 @@ def evaluate_set(
             [0, 1], for methods that need no files. Its pictures are rounded to 8 bits first, as
             if they had been saved. They are called in this process, one at a time.
         truth: whether to measure against the truth, too: columns of `ldf_utils.metrics.TRUTH`,
-            from ``fused_oracle/`` and the maps in ``salient/`` of generated sets.
+            from the folders that `ldf_utils.data.truth` reads, which rendered sets have.
         jobs: processes that measure, each one pair at a time with one thread. Where processes are
             not copied but started (not on Linux), a script must call this below
             ``if __name__ == "__main__":``.

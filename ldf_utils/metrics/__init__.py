@@ -6,7 +6,7 @@ Every metric is a function ``(fused, infrared, visible) -> (B,)`` of luminance p
 the range, the source, and where published implementations disagree. ``convention=`` of those that
 have one switches to what published tables were made with; the default is the true value.
 
-Where the right fusion is known, as on generated scenes, `TRUTH` lists scores against it, and
+Where the right fusion is known, as on rendered pairs, `TRUTH` lists scores against it, and
 `measure_against_oracle` computes them.
 
 ``python -m experiments.metrics_speed`` measures how fast they are.

@@ -1,6 +1,6 @@
 """Scores against the truth, where a renderer knows it: the oracle fusion and what is warm.
 
-On real pairs nobody knows the right fusion. In the generated world of `ldf_utils.data.scenes` it is
+On real pairs nobody knows the right fusion. Of the rendered pairs (`ldf_utils.data.truth`) it is
 known, and with it four things can be asked of a fused picture that no metric without a reference
 can ask: how far is it from the oracle, in levels (PSNR) and in structure (SSIM); which share of the
 warm objects stands out; which share of the background's texture is kept. Here only the truth gives

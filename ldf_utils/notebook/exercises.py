@@ -13,7 +13,8 @@ import torch
 from torch.nn.functional import cosine_similarity, normalize
 
 from ldf_utils.data.images import luminance, replace_luminance
-from ldf_utils.data.scenes import render
+from ldf_utils.data.sets import rendered_sets
+from ldf_utils.data.truth import Truth
 from ldf_utils.fusion.rules import RULES
 from ldf_utils.metrics import measure
 from ldf_utils.notebook.answers import (
@@ -357,17 +358,28 @@ def check_standard_deviation(answer: Any) -> Hints:
     yield expect_close("the standard deviation", found, image.std(correction=0), 1e-3)
 
 
+def known_nights(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return infrared, visible and oracle luminance of rendered nights, ``(count, 1, H, W)``."""
+    nights = rendered_sets("train")["RenderedNight"]
+    pairs = nights[:count]
+    return (
+        torch.stack([pair.infrared for pair in pairs]),
+        torch.stack([pair.luminance for pair in pairs]),
+        torch.stack([Truth(nights.folder, pair.name).oracle for pair in pairs]),
+    )
+
+
 @exercise("A rule that fools a metric")
 def check_cheating_rule(answer: Any) -> Hints:
     """Check ``rule(infrared, visible)``, both ``(B, 1, H, W)`` in [0, 1], to the same shape.
 
     It must have the highest mean of all rules of `ldf_utils.fusion.rules` in at least one metric,
-    on generated scenes with a known right fusion, and be farther from that than averaging.
+    on rendered nights with a known right fusion, and be farther from that than averaging.
     """
-    scenes = render(3, (96, 128), seed=1, time="night")
-    sources = scenes.infrared, luminance(scenes.visible)
+    infrared, visible, oracle = known_nights(3)
+    sources = infrared, visible
     returned = answer(*sources)
-    yield expect_shape("the result", returned, tuple(scenes.infrared.shape))
+    yield expect_shape("the result", returned, tuple(infrared.shape))
     fused = returned.float()
     yield expect(
         bool(fused.isfinite().all()) and 0 <= fused.min() and fused.max() <= 1,
@@ -390,7 +402,7 @@ def check_cheating_rule(answer: Any) -> Hints:
         "not look at?",
     )
     mine_off, average_off = (
-        (image - scenes.oracle).square().mean().sqrt().item()
+        (image - oracle).square().mean().sqrt().item()
         for image in (fused, RULES["average"](*sources))
     )
     yield expect(

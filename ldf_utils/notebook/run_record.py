@@ -68,7 +68,7 @@ def environment() -> dict[str, str]:
         "open_clip": version("open_clip_torch"),
         "threads": str(torch.get_num_threads()),
         "accelerator": accelerator,
-        "pairs": f"folder {Path(data).name!r} (LDF_DATA_DIR)" if data else "generated",
+        "pairs": f"folder {Path(data).name!r} (LDF_DATA_DIR)" if data else "rendered",
         "CLIP": f"LDF_CLIP={os.environ.get('LDF_CLIP', 'auto')}",
     }
 

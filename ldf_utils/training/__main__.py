@@ -14,7 +14,7 @@ from ldf_utils.data import suspicion
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import check_writable, explain
 from ldf_utils.data.pairs import PairFolder, find_sets
-from ldf_utils.data.scenes import open_sets
+from ldf_utils.data.sets import open_sets
 from ldf_utils.training.config import TrainConfig, parse_setting, read_config
 from ldf_utils.training.distributed import ProcessError, Team, join_team
 from ldf_utils.training.run_folder import CHECKPOINT, CURVES, HISTORY, NETWORK, draw_curves
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         metavar="DIR",
         help="a set (with ir/ and vi/) or a folder of sets; else "
-        "LDF_DATA_DIR, else pairs that are generated",
+        "LDF_DATA_DIR, else the rendered pairs that ship",
     )
     add(
         "--infrared-range",
@@ -58,7 +58,6 @@ def _parser() -> argparse.ArgumentParser:
         default="white-hot",
         help="how the infrared pictures show what is hot (default: white-hot)",
     )
-    add("--generated", type=int, default=12, metavar="N", help="pairs of each generated set")
     add("--output", type=Path, metavar="DIR", help="of the run; runs/NAME for a config NAME.toml")
     add("--resume", action="store_true", help="go on where the run stopped")
     return parser
@@ -88,7 +87,7 @@ def _output(arguments: argparse.Namespace) -> Path:
 def _pairs(arguments: argparse.Namespace, team: Team) -> dict[str, PairFolder]:
     data = arguments.data or os.environ.get("LDF_DATA_DIR")
     if not data:
-        return team.first_alone(lambda: open_sets(count=arguments.generated))
+        return open_sets(split="train")
     camera = {
         "infrared_range": arguments.infrared_range,
         "black_hot": arguments.polarity == "black-hot",

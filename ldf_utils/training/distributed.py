@@ -17,7 +17,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -103,15 +103,6 @@ class Team:
             with self._exchange("gathering results"):
                 distributed.all_gather_object(values, value)
         return values
-
-    def first_alone(self, function: Callable[[], T]) -> T:
-        """Call it in the first process, then in the others: what is made once is there for them."""
-        if self.rank > 0:
-            self.gather(None)
-            return function()
-        result = function()
-        self.gather(None)
-        return result
 
     @contextlib.contextmanager
     def _exchange(self, what: str) -> Iterator[None]:

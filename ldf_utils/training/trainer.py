@@ -32,7 +32,7 @@ from ldf_utils.data.files import atomic_path, check_writable, write_rows
 from ldf_utils.data.headers import header_problems, source_files
 from ldf_utils.data.images import ImageError
 from ldf_utils.data.pairs import Pair
-from ldf_utils.data.scenes import open_sets
+from ldf_utils.data.sets import open_sets
 from ldf_utils.losses.fusion_loss import FusionLoss
 from ldf_utils.losses.patches import PatchSampler
 from ldf_utils.losses.perceptual import PerceptualLoss
@@ -89,7 +89,7 @@ def fit(
     Args:
         config: everything that decides the run.
         pairs: what to train on: pairs, or sets by name (all pairs of all sets, each as likely as
-            any other); `ldf_utils.data.scenes.open_sets` if None.
+            any other); `ldf_utils.data.sets.open_sets` for training if None.
         clip: it is frozen and moved to the device; loaded by ``config.clip`` if None.
         network: maps ``(infrared, visible)``, each ``(B, 1, H, W)`` in [0, 1], to the same shape,
             and is trained in place; built by ``config.network`` from ``config.seed`` if None.
@@ -121,7 +121,7 @@ def fit(
     if team.rank == 0:
         check_writable(folder, folder=True)
     if pairs is None:
-        pairs = team.first_alone(open_sets)
+        pairs = open_sets(split="train")
     joined: Any = pairs
     if isinstance(pairs, Mapping):
         joined = ConcatDataset(list(pairs.values())) if pairs else []  # type: ignore[arg-type]

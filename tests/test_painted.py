@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 
-from ldf_utils.data import scenes
-from ldf_utils.data.images import luminance, read_image
+from experiments.painted import scenes
+from ldf_utils.data.images import luminance
 
 
 @pytest.fixture(scope="module")
@@ -144,81 +143,3 @@ def test_display_sizes_and_refusals():
             scenes.render(**bad)
     with pytest.raises(ValueError, match="weather must be one of .*'rain'"):
         scenes.render(1, weather="rain")
-
-
-@pytest.mark.parametrize("sigma", [0.4, 1.2, 3.0])
-def test_blur_agrees_with_scipy(generator, sigma):
-    image = torch.rand(2, 3, 40, 52, generator=generator)
-    radius = max(int(2.5 * sigma + 0.5), 1)
-    expected = ndimage.gaussian_filter(
-        image.numpy(), sigma, axes=(2, 3), mode="mirror", radius=radius
-    )
-    torch.testing.assert_close(
-        scenes.gaussian_blur(image, sigma), torch.from_numpy(expected), rtol=0, atol=1e-5
-    )
-
-
-def test_sets_on_disk(tmp_path, monkeypatch, capsys):
-    monkeypatch.delenv("LDF_DATA_DIR", raising=False)
-    sets = scenes.open_sets(generated_dir=tmp_path, count=2, size=(48, 64))
-    assert list(sets) == ["GeneratedDay", "GeneratedNight"]
-    night = sets["GeneratedNight"]
-    assert len(night) == 2 and night[0].size == (48, 64) and night.fused_methods() == ["oracle"]
-    maps = [read_image(night.folder / "salient" / f"{name}.png") for name in night.names]
-    expected = scenes.render(1, (48, 64), 202, time="night").salient[0]
-    torch.testing.assert_close(maps[0], expected, rtol=0, atol=0.5 / 255 + 1e-6)
-    stamp = night.files[0][1].stat().st_mtime_ns
-    again = scenes.open_sets(generated_dir=tmp_path, count=2, size=(48, 64))
-    assert again["GeneratedNight"].files[0][1].stat().st_mtime_ns == stamp
-    monkeypatch.setenv("LDF_RUN_DIR", str(tmp_path / "run"))  # and not the working directory
-    monkeypatch.chdir(tmp_path)
-    assert scenes.open_sets(count=1, size=(48, 64))["GeneratedDay"].folder.is_relative_to(
-        tmp_path / "run" / "scenes"
-    )
-    monkeypatch.setenv("LDF_DATA_DIR", str(night.folder.parent))
-    assert scenes.open_sets()["GeneratedDay"].folder == sets["GeneratedDay"].folder
-    code = scenes.main(
-        [
-            "--output",
-            str(tmp_path / "x"),
-            "--count",
-            "1",
-            "--height",
-            "40",
-            "--width",
-            "40",
-            "--weather",
-            "smoke",
-        ]
-    )
-    assert code == 0 and "1 pairs" in capsys.readouterr().out
-    assert "smoke" in (tmp_path / "x" / "captions.csv").read_text()
-    assert scenes.main(["--output", str(tmp_path / "y"), "--count", "1", "--height", "8"]) == 2
-    assert "error:" in capsys.readouterr().err
-
-
-def test_a_second_set_in_a_folder_leaves_nothing_of_the_first(tmp_path):
-    folder = tmp_path / "set"
-    scenes.write_set(folder, 3, (32, 32))
-    pairs = scenes.write_set(folder, 1, (32, 32), seed=5)
-    assert pairs.names == ["00000"]
-    for part in ("ir", "vi", "fused_oracle", "salient"):
-        assert [path.name for path in (folder / part).iterdir()] == ["00000.png"]
-    assert len((folder / "captions.csv").read_text().splitlines()) == 2
-
-
-def test_pictures_of_others_are_not_touched(tmp_path, capsys):
-    folder = tmp_path / "set"
-    scenes.write_set(folder, 1, (32, 32))
-    (folder / "ir" / "mine.png").write_bytes(b"mine")
-    command = ["--output", str(folder), "--count", "1", "--height", "32", "--width", "32"]
-    assert scenes.main(command) == 2
-    assert "holds 1 picture(s) that are not of a finished" in capsys.readouterr().err
-    assert (folder / "ir" / "mine.png").read_bytes() == b"mine"
-    assert (folder / "captions.csv").is_file()
-    outside = tmp_path / "precious.png"
-    outside.write_bytes(b"precious")
-    (folder / "ir" / "mine.png").unlink()
-    with open(folder / "captions.csv", "a") as file:
-        file.write("../../precious.png,a line that was added\n")
-    assert scenes.main(command) == 0 and outside.exists()

@@ -19,27 +19,16 @@ not replace measurements.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import functools
 import math
-import os
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from ldf_utils.data.blur import gaussian_blur
-from ldf_utils.data.cli import run_command
-from ldf_utils.data.files import explain, run_dir, write_rows
-from ldf_utils.data.images import luminance, write_image
-from ldf_utils.data.names import is_picture, list_folder
-from ldf_utils.data.pairs import PairFolder, find_sets
+from ldf_utils.data.images import luminance
 
 SETTINGS = ("street", "field", "harbor", "room")
 TIMES = ("day", "night")
@@ -1208,159 +1197,3 @@ def render(
         captions=[caption(p[6]) for p in parts],
         attributes=[p[6] for p in parts],
     )
-
-
-# --- sets on disk ------------------------------------------------------------------------------
-
-
-def write_set(
-    folder: str | os.PathLike,
-    count: int,
-    size: tuple[int, int] = (240, 320),
-    seed: int = 0,
-    *,
-    setting: str | None = None,
-    time: str | None = None,
-    weather: str | None = None,
-) -> PairFolder:
-    """Render scenes into a folder with the layout of every other set.
-
-    ``ir/``, ``vi/`` and ``fused_oracle/`` hold the pictures, ``salient/`` how much each pixel
-    belongs to a warm object, ``labels/boxes.csv`` the boxes (``image,xmin,ymin,xmax,ymax,name``)
-    and ``captions.csv`` the sentences. Captions are written last: a folder that has them is
-    complete.
-
-    Args:
-        folder: where to write; what an earlier call wrote there is replaced.
-        count, size, seed, setting, time, weather: as in `render`.
-
-    Returns:
-        The set.
-
-    Raises:
-        ValueError: if the folder holds pictures of other origin.
-    """
-    folder = Path(folder)
-    _clear(folder, {f"{index:05d}.png" for index in range(count)})
-    boxes, sentences = [], []
-    for index in tqdm(range(count), desc=f"rendering {folder.name}", leave=False):
-        scene = render(1, size, seed, start=index, setting=setting, time=time, weather=weather)
-        name = f"{index:05d}.png"
-        write_image(scene.infrared[0], folder / "ir" / name)
-        write_image(scene.visible[0], folder / "vi" / name)
-        write_image(scene.oracle[0], folder / "fused_oracle" / name)
-        write_image(scene.salient[0], folder / "salient" / name)
-        for box in scene.boxes[0]:
-            boxes.append(
-                dict(
-                    image=name,
-                    xmin=box.xmin,
-                    ymin=box.ymin,
-                    xmax=box.xmax,
-                    ymax=box.ymax,
-                    name=box.label,
-                )
-            )
-        sentences.append(dict(image=name, caption=scene.captions[0]))
-    if boxes:
-        write_rows(folder / "labels" / "boxes.csv", boxes)
-    write_rows(folder / "captions.csv", sentences)
-    return PairFolder(folder)
-
-
-def _clear(folder: Path, names: set[str]) -> None:
-    """Remove what an earlier set of this folder has beyond ``names``; refuse pictures of others."""
-    captions, mine = folder / "captions.csv", set(names)
-    if captions.is_file():
-        with open(captions, newline="", encoding="utf-8") as file:
-            mine |= {row.get("image") or "" for row in csv.DictReader(file)}
-    parts = [folder / part for part in ("ir", "vi", "fused_oracle", "salient")]
-    there = [path for part in parts if part.is_dir() for path in list_folder(part)]
-    strange = [path for path in there if is_picture(path) and path.name not in mine]
-    if strange:
-        raise ValueError(
-            f"{folder}: holds {len(strange)} picture(s) that are not of a finished generated set "
-            f"(first {strange[0]}); name another folder, or remove them"
-        )
-    if captions.is_file():
-        captions.unlink()  # the folder is complete again when it is written
-        (folder / "labels" / "boxes.csv").unlink(missing_ok=True)
-    for path in there:
-        if path.name in mine - names:
-            path.unlink()
-
-
-GENERATED = {  # the sets that stand in where no folder of real ones is named: name, seed
-    "GeneratedDay": (101, "day"),
-    "GeneratedNight": (202, "night"),
-}
-
-
-def open_sets(
-    data_dir: str | os.PathLike | None = None,
-    *,
-    generated_dir: str | os.PathLike | None = None,
-    count: int = 12,
-    size: tuple[int, int] = (240, 320),
-) -> dict[str, PairFolder]:
-    """The sets to work with: real ones where a folder of them is named, generated ones elsewhere.
-
-    Args:
-        data_dir: a folder of sets as in `ldf_utils.data.pairs.find_sets`; if None or empty, the
-            environment variable ``LDF_DATA_DIR``; if that is unset too, generated sets.
-        generated_dir: where generated sets are kept, by default ``scenes`` in the folder of the
-            run, `ldf_utils.data.files.run_dir`; they are made once.
-        count: pairs of a generated set.
-        size: their height and width.
-
-    Returns:
-        Set name to pairs.
-
-    Raises:
-        ImageError: as `ldf_utils.data.pairs.find_sets`.
-    """
-    data_dir = data_dir or os.environ.get("LDF_DATA_DIR")
-    if data_dir:
-        return find_sets(data_dir)
-    sets = {}
-    for name, (seed, time) in GENERATED.items():
-        folder = Path(generated_dir or run_dir() / "scenes") / f"{count}x{size[0]}x{size[1]}" / name
-        done = (folder / "captions.csv").is_file()
-        sets[name] = PairFolder(folder) if done else write_set(folder, count, size, seed, time=time)
-    return sets
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line: render a set, or a sheet to look at."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ldf_utils.data.scenes",
-        description="Render registered infrared/visible pairs with their oracle fusion.",
-    )
-    parser.add_argument("--output", required=True, help="folder of the set (made if missing)")
-    parser.add_argument("--count", type=int, default=12, help="pairs (default 12)")
-    parser.add_argument("--height", type=int, default=240)
-    parser.add_argument("--width", type=int, default=320)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--setting", choices=SETTINGS)
-    parser.add_argument("--time", choices=TIMES)
-    parser.add_argument("--weather", choices=WEATHERS)
-    args = parser.parse_args(argv)
-    try:
-        pairs = write_set(
-            args.output,
-            args.count,
-            (args.height, args.width),
-            args.seed,
-            setting=args.setting,
-            time=args.time,
-            weather=args.weather,
-        )
-    except (ValueError, OSError) as error:
-        print(f"error: {explain(error)}", file=sys.stderr)
-        return 2
-    print(f"{len(pairs)} pairs in {args.output}")
-    return 0
-
-
-if __name__ == "__main__":
-    run_command(main)
