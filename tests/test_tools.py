@@ -125,7 +125,7 @@ def test_small_real_sets_are_fetched_or_one_line_says_why_not(tmp_path, monkeypa
 
     monkeypatch.setattr(data_download, "get", fail)
     assert real_data.fetch(tmp_path, say=said.append) is None
-    assert len(said) == 1 and "generated pairs" in said[0] and "\n" not in said[0]
+    assert len(said) == 1 and "rendered pairs" in said[0] and "\n" not in said[0]
 
 
 def test_the_small_sets_are_in_the_registry_and_small():

@@ -31,7 +31,7 @@ def fetch(
         say: receives one line of text if the datasets cannot be fetched.
 
     Returns:
-        The folder, or None where the datasets cannot be fetched and generated pairs take over.
+        The folder, or None where the datasets cannot be fetched and rendered pairs take over.
     """
     options = options or Options(policy=Policy(retries=1, timeout=10))
     try:
@@ -40,6 +40,6 @@ def fetch(
         find_sets(folder)
     except (SetError, DownloadError, ImageError, OSError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(":")
-        say(f"real pairs cannot be fetched ({reason}); using generated pairs instead")
+        say(f"real pairs cannot be fetched ({reason}); using rendered pairs instead")
         return None
     return folder
