@@ -36,6 +36,7 @@ from ldf_utils.detection import label_files
 
 MANIFEST = "manifest.csv"
 PARTIAL = "manifest.partial.csv"
+CLASSES = "labels/classes.txt"  # of YOLO labels, which number them: one name a line
 MOST_PIXELS = 40_000_000  # of an image in a set whose image size is not known
 
 
@@ -75,9 +76,8 @@ class Plan:
                 yield direction, stem, member, self.folder / direction / name
 
     def label_target(self, stem: str) -> Path:
-        """Where the original file of boxes goes."""
-        name = stem + PurePosixPath(self.labels[stem].name).suffix
-        return self.folder / "labels" / self.spec["label_form"] / name
+        """Where the file of boxes goes."""
+        return self.folder / "labels" / (stem + PurePosixPath(self.labels[stem].name).suffix)
 
 
 def describe(dataset: DataSet, source: Path) -> str:
@@ -107,16 +107,17 @@ def unpack(dataset: DataSet, plan: Plan, origin: str) -> str:
         require_space(folder, sum(member.size for member in plan.members()))
         planned = {path.relative_to(folder).as_posix() for *_, path in plan.targets()}
         planned |= {plan.label_target(s).relative_to(folder).as_posix() for s in plan.labels}
-        planned |= {"labels/boxes.csv"} if plan.labels else set()
+        planned |= {CLASSES} if "classes" in plan.spec else set()
         planned |= {"splits.csv"} if plan.splits else set()
         write_rows(folder / PARTIAL, [{"path": path} for path in sorted(planned | before)])
         (folder / MANIFEST).unlink(missing_ok=True)
         try:
-            rows, found, left_out = _write(plan)
+            rows, count = _write(plan)
         finally:
             shutil.rmtree(folder / STAGING, ignore_errors=True)
-        if found:
-            rows.append(_recorded(write_rows(folder / "labels" / "boxes.csv", found), folder))
+        if "classes" in plan.spec:
+            text = "".join(f"{name}\n" for name in plan.spec["classes"])
+            rows.append(_recorded(write_text(folder / CLASSES, text), folder))
         if plan.splits:
             splits = [{"name": s, "split": plan.splits[s]} for s in sorted(plan.images["ir"])]
             rows.append(_recorded(write_rows(folder / "splits.csv", splits), folder))
@@ -126,23 +127,20 @@ def unpack(dataset: DataSet, plan: Plan, origin: str) -> str:
         (folder / PARTIAL).unlink()
     text = f"{dataset.name}: {len(plan.images['ir'])} pairs in {folder}"
     if "labels" in plan.spec:
-        text += f", {len(found)} boxes in {len(plan.labels)} images"
-    if left_out:
-        text += f"; {left_out} boxes without an area were left out"
+        text += f", {count} boxes in {len(plan.labels)} images"
     return text
 
 
-def _write(plan: Plan) -> tuple[list[dict[str, Any]], list[label_files.Row], int]:
-    """Write images and labels; return manifest rows, boxes, and the number of boxes left out.
+def _write(plan: Plan) -> tuple[list[dict[str, Any]], int]:
+    """Write images and labels; return manifest rows, and the number of boxes.
 
     Raises:
         SetError: with every file that is damaged or of a wrong size; the good ones stay.
     """
     rows: list[dict[str, Any]] = []
     sizes: dict[str, tuple[int, int]] = {}
-    found: list[label_files.Row] = []
     problems: list[str] = []
-    left_out = 0
+    count = 0
     total = sum(member.size for member in plan.members())
     with tqdm(total=total, desc=plan.folder.name, unit="B", unit_scale=True, disable=None) as bar:
         for _, stem, member, target in plan.targets():  # in the archive's order
@@ -157,37 +155,26 @@ def _write(plan: Plan) -> tuple[list[dict[str, Any]], list[label_files.Row], int
         for stem, member in plan.labels.items():
             bar.update(member.size)
             target = plan.label_target(stem)
-            image = stem + PurePosixPath(plan.images["vi"][stem].name).suffix.lower()
             try:
                 content = _content(member, target)
-                read = _boxes(content, sizes.get(stem), plan.spec)
+                count += _count_boxes(content, sizes.get(stem), plan.spec)
             except Exception as error:
                 problems.append(f"{member.name}: {_reason(error)}")
                 continue
-            good = [box for box in read if box["xmax"] > box["xmin"] and box["ymax"] > box["ymin"]]
-            left_out += len(read) - len(good)
-            found += [{"image": image, **box} for box in good]
             rows.append(_place(target, content, plan.folder))
     if problems:
         raise SetError(
             f"{plan.folder}: {len(problems)} files are not what is expected; the others were "
             f"unpacked:\n{listing(problems)}\nfetch the archive again and repeat the command"
         )
-    return rows, sorted(found, key=lambda box: box["image"]), left_out
+    return rows, count
 
 
-def _boxes(
-    content: bytes, size: tuple[int, int] | None, spec: Mapping[str, Any]
-) -> list[label_files.Row]:
-    """Read a file of boxes, with corners in whole pixels."""
+def _count_boxes(content: bytes, size: tuple[int, int] | None, spec: Mapping[str, Any]) -> int:
+    """Count the boxes in a file; a ValueError if it is not of the form that it should have."""
     if spec["label_form"] == "voc":
-        read = label_files.voc_boxes(content)
-    else:
-        read = label_files.yolo_boxes(content, size, spec["classes"])
-    return [
-        {corner: round(box[corner]) for corner in label_files.CORNERS} | {"name": box["name"]}
-        for box in read
-    ]
+        return len(label_files.voc_boxes(content))
+    return len(label_files.yolo_boxes(content, size, spec["classes"]))
 
 
 def _image_size(

@@ -1,5 +1,6 @@
 """Tests of data_download against a local server that misbehaves on purpose."""
 
+import csv
 import email.utils
 import errno
 import os
@@ -652,3 +653,48 @@ def test_many_files_are_fetched_at_once(toy):
         toy.fault(path, "together")
     assert toy.run("get", "toy", "--jobs", "4", "--retries", "0", "--timeout", "60") == 0
     assert toy.local() == toy.expected()
+
+
+# --- the tables that ship ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "manifest"),
+    [
+        ("roadscene", "roadscene"),
+        ("tno", "tno"),
+        ("vifb", "vifb"),
+        ("m3svd", "m3svd"),
+        ("ldfusion", "ldfusion"),
+        ("ld-lite", "ld_lite"),
+    ],
+)
+def test_the_tables_agree_with_what_was_recorded_of_the_repositories(shared_dir, table, manifest):
+    def rows(path):
+        with open(path, newline="", encoding="utf-8") as file:
+            return {row["path"]: row for row in csv.DictReader(file)}
+
+    recorded = rows(shared_dir / "manifests" / f"{manifest}.csv")
+    ours = rows(REGISTRY.parent / f"{table}.csv")
+    assert set(recorded) - set(ours) <= {"README.md", "crop_LR_visible/Thumbs.db"}
+    for path, row in ours.items():
+        known = recorded[path]
+        sha256_, blob = known["sha256"], known["git_blob_sha1"]
+        assert row["bytes"] == known["bytes"], path
+        assert row["hash"] == (f"sha256:{sha256_}" if sha256_ else f"git-blob:{blob}"), path
+
+
+def test_the_sets_that_ship_hold_whole_pairs():
+    for name, dataset in load_registry().items():
+        stems = {
+            place: sorted(
+                Path(file.target).stem
+                for file in dataset.files
+                if Path(file.target).parent.name == place
+            )
+            for place in ("ir", "vi")
+        }
+        assert stems["ir"] == stems["vi"], name
+    counts = {name: len(dataset.files) for name, dataset in load_registry().items()}
+    assert (counts["roadscene"], counts["tno"], counts["vifb"]) == (2 * 221, 2 * 42, 2 * 21)
+    assert counts["m3svd"] == 2 * 30 + 1, "clips and the license"

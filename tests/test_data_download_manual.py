@@ -1,6 +1,5 @@
 """Tests of data_download for sets that are fetched by hand, with made-up archives of known form."""
 
-import csv
 import dataclasses
 import io
 import os
@@ -14,6 +13,8 @@ from PIL import Image
 from data_download import archives, load_registry, manual, unpack
 from data_download.__main__ import main
 from ldf_utils.data.pairs import PairFolder
+from ldf_utils.detection.boxes import CLASSES
+from ldf_utils.detection.labels import read_labels
 
 
 def picture(seed, size=(8, 10), mode="L", form="PNG"):
@@ -41,6 +42,7 @@ def llvip():
         files[f"LLVIP/infrared/{split}/{stem}.jpg"] = picture(index, form="JPEG")
         files[f"LLVIP/visible/{split}/{stem}.jpg"] = picture(9 + index, mode="RGB", form="JPEG")
         files[f"LLVIP/Annotations/{stem}.xml"] = voc((1, 2, 5, 6, "person"))
+    files["LLVIP/Annotations/010002.xml"] = voc()  # labeled, and nobody is there
     files["LLVIP/Annotations/190001.xml"] = voc((0, 0, 3, 3, "person"), (4, 4, 4, 7, "person"))
     files["__MACOSX/LLVIP/infrared/train/010001.jpg"] = b"not a picture"
     return files
@@ -121,8 +123,16 @@ def desk(tmp_path, monkeypatch):
 
 
 def boxes(folder):
-    with open(folder / "labels" / "boxes.csv", newline="") as file:
-        return [tuple(row.values()) for row in csv.DictReader(file)]
+    """What detection reads of a set: stem to class and corners of its boxes, and the problems."""
+    labels = read_labels(folder, PairFolder(folder))
+    found = {
+        stem: [
+            (CLASSES[place], *map(float, corners))
+            for place, corners in zip(read.classes, read.corners, strict=True)
+        ]
+        for stem, read in labels.boxes.items()
+    }
+    return found, labels.problems
 
 
 @pytest.mark.parametrize("name", MADE_UP)
@@ -143,20 +153,21 @@ def test_llvip_is_laid_out_with_boxes_and_splits(desk, capsys):
     said = capsys.readouterr().out
     assert "3 pairs" in said
     assert "3 boxes in 3 images" in said
-    assert "1 boxes without an area were left out" in said
     pairs = PairFolder(desk.to / "llvip")
     assert pairs.names == ["010001", "010002", "190001"]
     assert pairs[0].visible.shape == (3, 8, 10)
-    assert boxes(desk.to / "llvip") == [
-        ("010001.jpg", "1", "2", "5", "6", "person"),
-        ("010002.jpg", "1", "2", "5", "6", "person"),
-        ("190001.jpg", "0", "0", "3", "3", "person"),
-    ]
+    found, (empty,) = boxes(desk.to / "llvip")
+    assert found == {
+        "010001": [("person", 1, 2, 5, 6)],
+        "010002": [],
+        "190001": [("person", 0, 0, 3, 3)],
+    }
+    assert "190001.xml" in empty and "the box is empty" in empty
     files = llvip()
     for written, original in {
         "ir/190001.jpg": "LLVIP/infrared/test/190001.jpg",
         "vi/190001.jpg": "LLVIP/visible/test/190001.jpg",
-        "labels/voc/190001.xml": "LLVIP/Annotations/190001.xml",
+        "labels/190001.xml": "LLVIP/Annotations/190001.xml",
     }.items():
         assert (desk.to / "llvip" / written).read_bytes() == files[original]
     assert (desk.to / "llvip" / "splits.csv").read_text().splitlines() == [
@@ -174,10 +185,10 @@ def test_llvip_is_laid_out_with_boxes_and_splits(desk, capsys):
 
 def test_m3fd_keeps_the_names_of_the_classes(desk):
     assert desk.run("get", "m3fd", desk.zip(m3fd())) == 0
-    assert boxes(desk.to / "m3fd")[:2] == [
-        ("00000.png", "1", "1", "4", "5", "People"),
-        ("00000.png", "0", "2", "6", "6", "Bus"),
-    ]
+    assert "People" in (desk.to / "m3fd" / "labels" / "00000.xml").read_text()
+    found, problems = boxes(desk.to / "m3fd")
+    assert found["00000"] == [("person", 1, 1, 4, 5), ("vehicle", 0, 2, 6, 6)]
+    assert problems == []
     assert PairFolder(desk.to / "m3fd")[0].size == (6, 7)
 
 
@@ -185,10 +196,13 @@ def test_msrs_becomes_two_sets(desk):
     assert desk.run("get", "msrs", desk.zip(msrs())) == 0
     assert PairFolder(desk.to / "msrs").names == ["00001D", "00004N"]
     assert PairFolder(desk.to / "msrs-detection").names == ["1042"]
-    assert boxes(desk.to / "msrs-detection") == [  # of 10 x 8 pixels
-        ("1042.png", "4", "2", "6", "6", "person"),
-        ("1042.png", "0", "4", "5", "8", "car"),
-    ]
+    folder = desk.to / "msrs-detection" / "labels"
+    assert (folder / "1042.txt").read_bytes() == msrs()["MSRS-0123/detection/labels/1042.txt"]
+    assert (folder / "classes.txt").read_text() == "person\nbicycle\ncar\n"
+    found, problems = boxes(desk.to / "msrs-detection")
+    assert found == {"1042": [("person", 4, 2, 6, 6), ("vehicle", 0, 4, 5, 8)]}  # of 10 x 8 pixels
+    assert problems == []
+    assert desk.run("verify", "msrs") == 0
     assert not (desk.to / "msrs" / "labels").exists()
 
 
@@ -208,7 +222,7 @@ def test_other_forms_of_the_same_files(desk, form):
                 archive.addfile(info, io.BytesIO(content))
     assert desk.run("get", "llvip", source) == 0
     assert PairFolder(desk.to / "llvip").names == ["010001", "010002", "190001"]
-    assert len(boxes(desk.to / "llvip")) == 3
+    assert len(boxes(desk.to / "llvip")[0]) == 3
 
 
 @pytest.mark.parametrize(
@@ -385,7 +399,7 @@ def test_a_broken_run_goes_on_where_it_was(desk, monkeypatch):
 
 def test_verify_and_remove(desk, capsys):
     desk.run("get", "llvip", desk.zip(llvip()))
-    changed, missing = desk.to / "llvip/vi/190001.jpg", desk.to / "llvip/labels/boxes.csv"
+    changed, missing = desk.to / "llvip/vi/190001.jpg", desk.to / "llvip/labels/190001.xml"
     changed.write_bytes(changed.read_bytes()[:-1])
     missing.unlink()
     (desk.to / "llvip" / "notes.txt").write_text("mine")
