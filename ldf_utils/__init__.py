@@ -1,8 +1,8 @@
 """Language-driven infrared and visible image fusion: the method, room by room.
 
 Data flows one way, and a room imports only from those before it (a test holds that):
-``data``, then ``clip``, ``networks`` and ``metrics``, ``losses``, ``training``, ``fusion``,
-``evaluation`` and ``notebook``, and at last ``detection``.
+``data``, then ``clip``, ``networks``, ``metrics`` and ``video``, ``losses``, ``training``,
+``fusion``, ``evaluation`` and ``notebook``, and at last ``detection``.
 
 Infrared comes before visible in every argument list; luminance tensors are ``(B, 1, H, W)`` in
 [0, 1]. The method is that of Wang et al., "Infrared and Visible Image Fusion with Language-Driven

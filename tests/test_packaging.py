@@ -129,7 +129,7 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "groups"),
     [
-        ("ldf_utils", ()),
+        ("ldf_utils", ("video", "onnx")),
         ("data_download", ("video",)),
         ("tools", ("notebooks",)),
         ("experiments", ("notebooks", "test", "world")),

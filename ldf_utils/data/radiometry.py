@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,13 +98,27 @@ def infrared_range(paths: Sequence[Path], setting: str | ValueRange = "auto") ->
     Raises:
         ValueError: for another setting.
     """
+    place = paths[0].parent if len(paths) > 1 else paths[0]
+    return infrared_range_of(_deep_pictures(paths), place, setting)
+
+
+def infrared_range_of(
+    pictures: Iterable[Decoded], place: Path, setting: str | ValueRange = "auto"
+) -> ValueRange | None:
+    """Choose the range of infrared pictures that are decoded: as `infrared_range`, for a clip.
+
+    Args:
+        pictures: looked at for ``auto`` only, one at a time.
+        place: named in the log.
+        setting: as in `infrared_range`.
+    """
     if isinstance(setting, str):
         setting = parse_range(setting)
     if isinstance(setting, ValueRange):
         return setting
     if setting == "full":
         return None
-    found = _extremes(paths, _between_medians)
+    found = _extremes(pictures, place, _between_medians)
     if found is None:
         return None
     depth = found.depth()
@@ -132,7 +146,13 @@ def visible_range(paths: Sequence[Path]) -> ValueRange | None:
     Returns:
         The range, or None where each file's full scale holds.
     """
-    found = _extremes(paths, lambda values: (float(values.min()), float(values.max())))
+    place = paths[0].parent if len(paths) > 1 else paths[0]
+    return visible_range_of(_deep_pictures(paths), place)
+
+
+def visible_range_of(pictures: Iterable[Decoded], place: Path) -> ValueRange | None:
+    """Choose the range of visible pictures that are decoded: as `visible_range`, for a clip."""
+    found = _extremes(pictures, place, lambda values: (float(values.min()), float(values.max())))
     depth = None if found is None else found.depth()
     return None if found is None or depth is None else found.of_depth(depth, "visible")
 
@@ -181,25 +201,31 @@ class _Extremes:
         return ValueRange(0, depth, deep=True)
 
 
-def _extremes(
-    paths: Sequence[Path], of_picture: Callable[[np.ndarray], tuple[float, float]]
-) -> _Extremes | None:
-    """Find the lowest and highest count of the deep files among some; None where there is none."""
+def _deep_pictures(paths: Sequence[Path]) -> Iterator[Decoded]:
+    """Decode those of more than 8 bits, of many so many evenly spaced ones."""
     deep = [path for path in paths if bits_of(path) > 8]
     step = max(1, math.ceil(len(deep) / FRAMES))
-    found: _Extremes | None = None
     for path in deep[::step]:
         try:
-            decoded = decode(path)
+            yield decode(path)
         except ImageError:  # whoever reads it will say what is wrong
             continue
+
+
+def _extremes(
+    pictures: Iterable[Decoded],
+    place: Path,
+    of_picture: Callable[[np.ndarray], tuple[float, float]],
+) -> _Extremes | None:
+    """Find the lowest and highest count of pictures; None where there is none."""
+    found: _Extremes | None = None
+    for decoded in pictures:
         if decoded.full == 1.0:  # floating point in [0, 1]
             continue
         low, high = of_picture(decoded.values)
         if low == high:
             continue
         if found is None:
-            place = paths[0].parent if len(paths) > 1 else paths[0]
             found = _Extremes(place, low, high, decoded.full)
         found.low, found.high = min(found.low, low), max(found.high, high)
         if decoded.full is not None and found.full is not None:

@@ -1,6 +1,7 @@
-"""Fuse folders of pictures from the command line.
+"""Fuse folders of pictures, or clips, from the command line.
 
 ``python -m ldf_utils.fusion --infrared DIR --visible DIR --output DIR [--weights FILE]``
+``python -m ldf_utils.fusion --infrared A.mp4 --visible B.mp4 --output C.mp4``
 
 A large folder is divided among the processes of ``torchrun``, each of which takes every n-th pair;
 the first one reports for all:
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import explain
+from ldf_utils.fusion.clip_command import add_clip_arguments, fuse_sequence, is_sequence
 from ldf_utils.fusion.inference import TILE, fuse_folder
 from ldf_utils.networks.checkpoint import load_network
 from ldf_utils.training.distributed import join_team
@@ -24,15 +26,17 @@ from ldf_utils.training.distributed import join_team
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m ldf_utils.fusion",
-        description="Fuse registered infrared and visible pictures. Partners are found by stem; "
-        "the color of a result is that of the visible picture.",
+        description="Fuse registered infrared and visible pictures, or clips. Partners of a folder "
+        "are found by stem; the color of a result is that of the visible picture.",
         epilog="Exit code: 0 if every pair was fused, 1 if any was not (the others are written), "
         "2 if nothing could be done or the disk is full.",
     )
-    parser.add_argument("--infrared", required=True, metavar="DIR", help="folder, or one picture")
-    parser.add_argument("--visible", required=True, metavar="DIR", help="folder, or one picture")
     parser.add_argument(
-        "--output", required=True, metavar="DIR", help="folder of the results (STEM.png)"
+        "--infrared", required=True, metavar="PATH", help="folder, one picture, or a clip"
+    )
+    parser.add_argument("--visible", required=True, metavar="PATH", help="likewise")
+    parser.add_argument(
+        "--output", required=True, metavar="PATH", help="folder of the results (STEM.png), or clip"
     )
     parser.add_argument(
         "--weights",
@@ -67,6 +71,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"images of more than PIXELS x PIXELS are fused in tiles (default {TILE}; 0: never)",
     )
     parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
+    add_clip_arguments(parser)
     return parser.parse_args(argv)
 
 
@@ -80,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if team.rank > 0:  # the first process speaks for all
             logging.disable(logging.WARNING)
         network = load_network(arguments.weights).to(team.device)
+        if is_sequence(arguments):
+            return fuse_sequence(network, arguments, team)
         report = fuse_folder(
             network,
             arguments.infrared,
@@ -106,4 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_command(main, "stopped from the keyboard; the pictures that are written are whole")
+    run_command(
+        main,
+        "stopped from the keyboard; what is written is whole, and a clip goes on where it stopped",
+    )

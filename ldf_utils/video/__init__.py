@@ -1,0 +1,1 @@
+"""Clips: reading, matching two in time, writing, and how much a fused one flickers."""
