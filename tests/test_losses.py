@@ -131,6 +131,37 @@ def test_angle_loss_is_zero_only_without_any_change(generator):
     torch.testing.assert_close(angle_loss(-x, x, x), torch.full((3,), 2.0, dtype=x.dtype))
 
 
+def test_the_parts_of_the_direction_can_be_left_out(generator):
+    """Target alone and plain cosine, against both written out; together they are CLIP's score."""
+    fused, infrared, visible = unit(3, 4, 6, generator=generator)
+    target = unit(6, generator=generator)
+    towards = TextDirections(target, target)
+    cos = lambda a, b: F.cosine_similarity(a, b, dim=-1)  # noqa: E731
+    got = direction_loss(fused, infrared, visible, towards)
+    expected = 1 - (cos(fused - infrared, target) + cos(fused - visible, target)) / 2
+    torch.testing.assert_close(got, expected)
+    got = direction_loss(fused, infrared, visible, towards, "position")
+    torch.testing.assert_close(got, 1 - fused @ target)
+    directions = words(generator)
+    got = direction_loss(fused, infrared, visible, directions, "position")
+    expected = 1 - (cos(fused, directions.infrared) + cos(fused, directions.visible)) / 2
+    torch.testing.assert_close(got, expected)
+    with pytest.raises(ValueError, match="'difference' or 'position', got 'angle'"):
+        direction_loss(fused, infrared, visible, directions, "angle")
+
+
+def test_patches_can_be_compared_with_their_own_views_of_the_sources(generator):
+    patches, infrared, visible = unit(3, 3, 6, generator=generator)
+    directions, kept = words(generator), torch.tensor([True, False, True, True])
+    got = patch_direction_loss(patches, infrared, visible, directions, kept, sources="patch")
+    expected = direction_loss(patches, infrared, visible, directions).sum() / 4
+    torch.testing.assert_close(got, expected)
+    with pytest.raises(ValueError, match="2 views of the sources"):
+        patch_direction_loss(patches, infrared[:2], visible[:2], directions, kept, sources="patch")
+    with pytest.raises(ValueError, match="sources must be 'whole' or 'patch'"):
+        patch_direction_loss(patches, infrared, visible, directions, kept, sources="own")
+
+
 def test_gradients_of_the_pure_functions(generator):
     fused, infrared, visible = (unit(2, 6, generator=generator) for _ in range(3))
     patches = unit(4, 6, generator=generator)
@@ -542,6 +573,42 @@ def test_the_mean_over_kept_patches_is_the_mean_over_all_by_their_share(clip, im
 def test_the_threshold_of_the_filter_decides_the_share(clip, images):
     kept = [_terms(clip, images, entropy_threshold=t).kept for t in (None, 4.0, 8.0)]
     assert kept == [1.0, 0.5, 0.0]
+
+
+def test_the_rule_of_the_filter_decides_the_share(clip, images):
+    kept = {
+        rule: _terms(clip, images, patch_filter=rule).kept
+        for rule in ("bits", "normalized", "upper_half", "none")
+    }
+    assert kept == {"bits": 0.5, "normalized": 0.5, "upper_half": 0.5, "none": 1.0}
+    one = _terms(clip, images, filter_sources="visible", entropy_threshold=4.0)
+    assert one.kept == 1.0, "only the infrared image is flat"
+    with pytest.raises(ValueError, match="rule of the patch filter"):
+        FusionLoss(clip, PROMPTS, patch_filter="quarter")
+
+
+def test_patches_against_their_own_views_equal_the_pure_function(clip, images):
+    sampler = PatchSampler(count=3, size=16)
+    got = _terms(clip, images, sampler=sampler, entropy_threshold=None, patch_sources="patch")
+    theta = sampler.sample(2, torch.Generator().manual_seed(1), (48, 40))
+    views = [clip.encode_image(extract_patches(x, theta, 16)) for x in images]
+    directions = FusionLoss(clip, PROMPTS).directions
+    torch.testing.assert_close(got.terms["patch"], direction_loss(*views, directions).mean())
+    nothing = _terms(clip, images, entropy_threshold=8.0, patch_sources="patch")
+    assert nothing.kept == 0 and nothing.terms["patch"] == 0
+
+
+def test_the_sides_of_the_direction_decide_both_language_terms(clip, images):
+    usual = _terms(clip, images)
+    for change in ({"direction_text": "target"}, {"direction_image": "position"}):
+        other = _terms(clip, images, **change)
+        for name in ("direction", "patch"):
+            assert other.terms[name] != usual.terms[name], (change, name)
+        torch.testing.assert_close(other.terms["angle"], usual.terms["angle"])
+    fused = clip.encode_image(images[0])
+    target = clip.encode_text([PROMPTS.fused])[0]
+    plain = _terms(clip, images, direction_text="target", direction_image="position")
+    torch.testing.assert_close(plain.terms["direction"], 1 - (fused @ target).mean())
 
 
 def test_small_patch_losses_are_ignored_as_asked(clip, images):

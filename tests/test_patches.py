@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
-from ldf_utils.losses.entropy_filter import keep_mask
+from ldf_utils.losses.entropy_filter import PatchFilter, normalize_range
 from ldf_utils.losses.patches import PatchSampler, extract_patches, patch_matrices
 from ldf_utils.metrics import entropy
 
@@ -230,11 +230,63 @@ def test_entropy_agrees_with_the_authors_function(authors_dir):
 def test_a_patch_is_kept_only_if_both_sources_have_something_to_show(generator):
     rich = torch.rand(1, 1, 64, 64, generator=generator)
     flat = torch.full_like(rich, 0.5)
-    infrared = torch.cat([rich, rich, flat, flat])
-    visible = torch.cat([rich, flat, rich, flat])
-    assert keep_mask(infrared, visible).tolist() == [True, False, False, False]
-    assert keep_mask(infrared, visible, threshold=-1).all()
-    assert not keep_mask(infrared, visible, threshold=8).any()
+    infrared, visible = torch.cat([rich, rich, flat, flat]), torch.cat([rich, flat, rich, flat])
+    patches = torch.cat([infrared, visible], dim=1)
+    kept = lambda **of: PatchFilter(**of).keep(patches, patches).tolist()  # noqa: E731
+    assert kept() == [True, False, False, False]
+    assert kept(sources="infrared") == [True, True, False, False]
+    assert kept(sources="visible") == [True, False, True, False]
+    assert kept(rule="none") == kept(threshold=-1) == [True] * 4
+    assert kept(threshold=8) == [False] * 4
+
+
+def _levels(count, low=0.0, high=1.0):
+    """A patch (64 x 64) in which so many gray levels are equally frequent: log2(count) bits."""
+    levels = torch.linspace(low, high, count).repeat(4096 // count)
+    return levels.view(1, 1, 64, 64)
+
+
+def test_bits_after_the_range_is_normalized_are_those_of_the_stretched_patch():
+    """128 levels within an eighth of the range fall into 32 of 256 bins: 5 bits, stretched 7."""
+    narrow = _levels(128, 0.25, 0.375 - 1e-4)
+    image = torch.cat([narrow, narrow], dim=1)
+    assert PatchFilter().bits(image).item() == pytest.approx(5.0, abs=0.05)
+    assert not PatchFilter().keep(image, image).any()
+    assert PatchFilter("normalized", 6.0).keep(image, image).all()
+    stretched = normalize_range(image, image)
+    assert PatchFilter().bits(stretched).item() == pytest.approx(7.0, abs=0.1)
+    expected = (0.3 - narrow.quantile(0.01)) / (narrow.quantile(0.99) - narrow.quantile(0.01))
+    got = normalize_range(torch.full((3, 2, 4, 4), 0.3), image)
+    torch.testing.assert_close(got, expected.expand(3, 2, 4, 4), atol=0.02, rtol=0)
+
+
+def test_a_flat_image_has_no_range_and_keeps_nothing():
+    flat = torch.full((1, 2, 16, 16), 0.4)
+    assert not normalize_range(flat, flat).any()
+    assert not PatchFilter("normalized", 0.0).keep(flat, flat).any()
+
+
+def test_the_upper_half_is_chosen_within_each_image():
+    """Image 0 has patches of 1 to 5 bits, image 1 of 3 bits at most: three of five are kept."""
+    bits = [[2, 0], [5, 3], [1, 1], [4, 2], [3, 3]]  # rows p, columns b
+    rows = torch.cat([_levels(2**n) for pair in bits for n in pair])
+    patches = torch.cat([rows, _levels(256).expand(10, -1, -1, -1)], dim=1)
+    kept = PatchFilter("upper_half").keep(patches, patches[:2]).view(5, 2)
+    assert kept[:, 0].tolist() == [False, True, False, True, True]
+    assert kept[:, 1].tolist() == [False, True, False, True, True]
+    tied = PatchFilter("upper_half", sources="visible").keep(patches, patches[:2]).view(5, 2)
+    assert tied.sum(0).tolist() == [3, 3], "all alike: still one half"
+
+
+def test_wrong_words_of_the_filter_are_refused():
+    with pytest.raises(ValueError, match="rule of the patch filter must be one of bits"):
+        PatchFilter("median")
+    with pytest.raises(ValueError, match="sources of the patch filter"):
+        PatchFilter(sources="one")
+    with pytest.raises(ValueError, match="NaN"):
+        PatchFilter(threshold=float("nan"))
+    with pytest.raises(ValueError, match="5 patches of 2 images"):
+        PatchFilter().keep(torch.rand(5, 2, 4, 4), torch.rand(2, 2, 8, 8))
 
 
 # --- properties of the matrices ---

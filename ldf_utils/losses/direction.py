@@ -62,7 +62,9 @@ class TextDirections:
         )
 
 
-def text_directions(clip: ClipSpace | FrozenClip, prompts: Prompts = PROMPTS) -> TextDirections:
+def text_directions(
+    clip: ClipSpace | FrozenClip, prompts: Prompts = PROMPTS, text: str = "difference"
+) -> TextDirections:
     """Compute the two text directions.
 
     ``D_ir = V_fused - V_infrared`` and ``D_vi = V_fused - V_visible``, with V the normalized
@@ -71,19 +73,24 @@ def text_directions(clip: ClipSpace | FrozenClip, prompts: Prompts = PROMPTS) ->
     Args:
         clip: whose ``encode_text`` embeds the sentences.
         prompts: the three sentences.
+        text: ``"difference"``, or ``"target"`` for ``D_ir = D_vi = V_fused``, which leaves out what
+            the sources are called (to measure what the difference is good for).
 
     Returns:
         The two directions; no gradient.
 
     Raises:
-        ValueError: if the fused sentence equals a source sentence, or if CLIP gives both the same
-            embedding. Their difference is then the zero vector, which points nowhere: its cosine
-            with any image direction is 0 / 0.
+        ValueError: for another word, if the fused sentence equals a source sentence, or if CLIP
+            gives both the same embedding. Their difference is then the zero vector, which points
+            nowhere: its cosine with any image direction is 0 / 0.
     """
+    _check_side("text", text, "target")
     with torch.no_grad():
         infrared, visible, fused = clip.encode_text(
             [prompts.infrared, prompts.visible, prompts.fused]
         )
+    if text == "target":
+        return TextDirections(fused, fused, prompts)
     for source, sentence, embedding in (
         ("infrared", prompts.infrared, infrared),
         ("visible", prompts.visible, visible),
@@ -102,6 +109,11 @@ def text_directions(clip: ClipSpace | FrozenClip, prompts: Prompts = PROMPTS) ->
                 "the fused prompt what the fused image should have that the source has not"
             )
     return TextDirections(fused - infrared, fused - visible, prompts)
+
+
+def _check_side(name: str, value: str, other: str) -> None:
+    if value not in ("difference", other):
+        raise ValueError(f"{name} must be 'difference' or {other!r}, got {value!r}")
 
 
 def image_directions(
@@ -125,6 +137,7 @@ def direction_cosines(
     infrared: torch.Tensor,
     visible: torch.Tensor,
     directions: TextDirections,
+    image: str = "difference",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute how well the image directions follow the text directions.
 
@@ -135,13 +148,21 @@ def direction_cosines(
         infrared: ``(B, D)`` of the infrared images.
         visible: ``(B, D)`` of the visible images.
         directions: what the words say.
+        image: ``"difference"``, or ``"position"`` for ``d_ir = d_vi = E_f``: the plain cosine of
+            the fused image with the words, which leaves out where the sources are.
 
     Returns:
         Cosine of the infrared side and of the visible side, each ``(B,)`` in [-1, 1]; 1 means that
         the fused image went just where the words point. A step of zero length, as of a "fused"
         image that is a copy of its source, counts as 0: it went nowhere.
+
+    Raises:
+        ValueError: for another word.
     """
-    from_infrared, from_visible = image_directions(fused, infrared, visible)
+    _check_side("image", image, "position")
+    from_infrared, from_visible = fused, fused
+    if image == "difference":
+        from_infrared, from_visible = image_directions(fused, infrared, visible)
     return (
         F.cosine_similarity(from_infrared, directions.infrared[None], dim=-1, eps=SHORTEST),
         F.cosine_similarity(from_visible, directions.visible[None], dim=-1, eps=SHORTEST),
@@ -153,6 +174,7 @@ def direction_loss(
     infrared: torch.Tensor,
     visible: torch.Tensor,
     directions: TextDirections,
+    image: str = "difference",
 ) -> torch.Tensor:
     """Compute L_dir: how far the fused images are from where the words point.
 
@@ -163,12 +185,13 @@ def direction_loss(
         infrared: ``(B, D)`` of the infrared images.
         visible: ``(B, D)`` of the visible images.
         directions: what the words say.
+        image: see `direction_cosines`.
 
     Returns:
         ``(B,)`` in [0, 2]: 0 along the words, 1 across them or nowhere, 2 against them. Its mean is
         L_direction of arXiv:2402.16267.
     """
-    to_infrared, to_visible = direction_cosines(fused, infrared, visible, directions)
+    to_infrared, to_visible = direction_cosines(fused, infrared, visible, directions, image)
     return 1 - (to_infrared + to_visible) / 2
 
 
@@ -198,6 +221,8 @@ def patch_direction_loss(
     kept: torch.Tensor | None = None,
     mean_over: str = "all",
     ignore_below: float = 0.0,
+    image: str = "difference",
+    sources: str = "whole",
 ) -> torch.Tensor:
     """Compute L_patch: L_dir of fused patches against their whole source images.
 
@@ -220,6 +245,9 @@ def patch_direction_loss(
         ignore_below: losses up to this value are set to 0, with their gradient, so that patches
             that are good enough stop pulling (0.7 in CLIPstyler, arXiv:2112.00374; 0 switches it
             off).
+        image: see `direction_cosines`.
+        sources: ``"whole"``, or ``"patch"`` if ``infrared`` and ``visible`` are embeddings
+            ``(K, D)`` of the kept patches' own views of the sources.
 
     Returns:
         A scalar; 0 with a gradient of 0 if no patch is kept.
@@ -227,19 +255,26 @@ def patch_direction_loss(
     Raises:
         ValueError: if the counts do not fit or ``mean_over`` is another word.
     """
-    if mean_over not in ("all", "kept"):
-        raise ValueError(f"mean_over must be 'all' or 'kept', got {mean_over!r}")
+    for name, value, known in (
+        ("mean_over", mean_over, ("all", "kept")),
+        ("sources", sources, ("whole", "patch")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}")
     batch = len(infrared)
     if kept is None:
         kept = torch.ones(len(patches), dtype=torch.bool, device=patches.device)
     rows = kept.nonzero().squeeze(1)
-    if len(rows) != len(patches) or len(kept) % batch:
+    fit = batch == len(rows) if sources == "patch" else len(kept) % batch == 0
+    if len(rows) != len(patches) or not fit:
         raise ValueError(
             f"there must be one patch per kept row, and rows p * B + b for B images, got "
-            f"{len(patches)} patches, {len(rows)} of {len(kept)} rows kept and {batch} images"
+            f"{len(patches)} patches, {len(rows)} of {len(kept)} rows kept and {batch} "
+            f"{'images' if sources == 'whole' else 'views of the sources'}"
         )
-    image = rows % batch
-    losses = direction_loss(patches, infrared[image], visible[image], directions)
+    if sources == "whole":
+        infrared, visible = infrared[rows % batch], visible[rows % batch]
+    losses = direction_loss(patches, infrared, visible, directions, image)
     if ignore_below > 0:
         losses = torch.where(losses > ignore_below, losses, torch.zeros_like(losses))
     return losses.sum() / max(1, len(kept) if mean_over == "all" else len(rows))

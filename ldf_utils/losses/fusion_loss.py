@@ -32,7 +32,7 @@ from ldf_utils.losses.direction import (
     patch_direction_loss,
     text_directions,
 )
-from ldf_utils.losses.entropy_filter import keep_mask
+from ldf_utils.losses.entropy_filter import PatchFilter
 from ldf_utils.losses.patches import PatchSampler, ReleasedDraws, cut_patches
 from ldf_utils.losses.perceptual import PerceptualLoss
 
@@ -92,6 +92,12 @@ class FusionLoss(nn.Module):
         mean_over: ``"all"`` or ``"kept"``, see `patch_direction_loss`.
         ignore_below: see `patch_direction_loss`.
         perceptual: a `PerceptualLoss`, or the features of one; used if its weight is above 0.
+        patch_filter: the rule of `PatchFilter`.
+        filter_sources: whose bits the filter asks for, see `PatchFilter`.
+        patch_sources: what a fused patch is compared with: ``"whole"`` source images, or
+            ``"patch"``, its own view of them; see `patch_direction_loss`.
+        direction_text: see `text_directions`.
+        direction_image: see `direction_cosines`.
 
     Raises:
         ValueError: as `text_directions` and `PerceptualLoss`, and if a term needs a CLIP that is
@@ -115,10 +121,19 @@ class FusionLoss(nn.Module):
         mean_over: str = "all",
         ignore_below: float = 0.0,
         perceptual: str | nn.Module = "filterbank",
+        *,
+        patch_filter: str = "bits",
+        filter_sources: str = "both",
+        patch_sources: str = "whole",
+        direction_text: str = "difference",
+        direction_image: str = "difference",
     ):
         super().__init__()
         self.weights = weights or LossWeights()
-        self.entropy_threshold = entropy_threshold
+        if entropy_threshold is None:
+            patch_filter, entropy_threshold = "none", 0.0
+        self.filter = PatchFilter(patch_filter, entropy_threshold, filter_sources)
+        self.patch_sources, self.direction_image = patch_sources, direction_image
         self.mean_over, self.ignore_below = mean_over, ignore_below
         self.clip: ClipSpace | FrozenClip | None = None
         self.perceptual: PerceptualLoss | None = None
@@ -130,7 +145,7 @@ class FusionLoss(nn.Module):
                 )
             self.clip = clip.requires_grad_(False)
             self.sampler = sampler or PatchSampler(size=clip.image_size)
-            self.directions = text_directions(clip, prompts)
+            self.directions = text_directions(clip, prompts, direction_text)
         if self.weights.perceptual:
             if not isinstance(perceptual, PerceptualLoss):
                 perceptual = PerceptualLoss(perceptual)
@@ -199,12 +214,23 @@ class FusionLoss(nn.Module):
                 with record_function("CLIP, forward"):
                     whole = self.clip.encode_image(fused)
                 if self.weights.direction:
-                    terms["direction"] = direction_loss(whole, *sources, directions).mean()
+                    terms["direction"] = direction_loss(
+                        whole, *sources, directions, self.direction_image
+                    ).mean()
             if self.weights.patch:
-                patches, mask = self._embed_patches(fused, infrared, visible, generator, draws)
+                patches, views, mask = self._embed_patches(
+                    fused, infrared, visible, generator, draws
+                )
                 kept = mask.float().mean().item()
                 terms["patch"] = patch_direction_loss(
-                    patches, *sources, directions, mask, self.mean_over, self.ignore_below
+                    patches,
+                    *(views or sources),
+                    directions,
+                    mask,
+                    self.mean_over,
+                    self.ignore_below,
+                    self.direction_image,
+                    self.patch_sources,
                 )
             if self.weights.angle:
                 terms["angle"] = angle_loss(whole, *sources).mean()
@@ -222,24 +248,29 @@ class FusionLoss(nn.Module):
         visible: torch.Tensor,
         generator: torch.Generator | None,
         draws: torch.Tensor | ReleasedDraws | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings of the fused patches that count, and the mask over all draws."""
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None, torch.Tensor]:
+        """Embeddings of the fused patches that count, of their own sources, and the mask."""
         assert self.clip is not None
+        own, views = self.patch_sources == "patch", None
         with record_function("patches"):
             if draws is None:
                 draws = self.sampler.draw(len(fused), generator, (fused.shape[-2], fused.shape[-1]))
             size = self.sampler.size
             patches = cut_patches(fused, draws, size)
             mask = torch.ones(len(patches), dtype=torch.bool, device=fused.device)
-            if self.entropy_threshold is not None:
+            if own or self.filter.rule != "none":
                 with torch.no_grad():
-                    both = cut_patches(torch.cat([infrared, visible], dim=1), draws, size)
-                    mask = keep_mask(both[:, :1], both[:, 1:], self.entropy_threshold)
+                    images = torch.cat([infrared, visible], dim=1)
+                    both = cut_patches(images, draws, size)
+                    mask = self.filter.keep(both, images)
+        if own and mask.any():
+            views = self.embed_sources(both[mask, :1], both[mask, 1:])
         with record_function("CLIP, forward"):
             if mask.any():
-                return self.clip.encode_image(patches[mask]), mask
+                return self.clip.encode_image(patches[mask]), views, mask
         # no row, but on the graph of the fused image: a sum of it is 0, and so is its gradient
-        return fused.flatten()[:0, None].expand(0, self.clip.dim), mask
+        empty = fused.flatten()[:0, None].expand(0, self.clip.dim)
+        return empty, (empty, empty) if own else None, mask
 
 
 def _check_shapes(fused: torch.Tensor, infrared: torch.Tensor, visible: torch.Tensor) -> None:

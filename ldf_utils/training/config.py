@@ -77,8 +77,16 @@ class TrainConfig:
     patch_rule: Literal["views", "released"] = "views"  # see `ldf_utils.losses.patches`
     patch_degrees: Annotated[float, ">= 0", "<= 180"] = PatchSampler.degrees  # largest rotation
     entropy_threshold: Annotated[float, ">= 0", "<= 8"] = 6.0  # bits, of both sources; 0 keeps all
+    # Which patches count, and whose bits are asked for: see `ldf_utils.losses.entropy_filter`.
+    patch_filter: Literal["bits", "normalized", "upper_half", "none"] = "bits"
+    filter_sources: Literal["both", "infrared", "visible"] = "both"
     mean_over: Literal["all", "kept"] = "all"  # see `ldf_utils.losses.direction`
     ignore_below: Annotated[float, ">= 0", "<= 2"] = 0.0  # patch losses up to this do not count
+    # What a fused patch is compared with, and the two sides of the direction: the paper's are
+    # whole, difference, difference; see `ldf_utils.losses.direction`.
+    patch_sources: Literal["whole", "patch"] = "whole"
+    direction_text: Literal["difference", "target"] = "difference"
+    direction_image: Literal["difference", "position"] = "difference"
     autocast: bool = False  # run CLIP and VGG19 in bfloat16
     autocast_network: bool = False  # run the network in bfloat16, its weights in float32
     frozen: bool = False  # run CLIP and VGG19 as `ldf_utils.clip.frozen`: equal but for rounding

@@ -373,15 +373,21 @@ def build_loss(config: TrainConfig, clip: ClipSpace | None, device: torch.device
     encoder: ClipSpace | FrozenClip | None = clip
     if clip is not None and (config.frozen or config.autocast):
         encoder = FrozenClip(clip, config.autocast, config.compile)
+    keeps_all = config.entropy_threshold == 0 and config.patch_filter != "upper_half"
     criterion = FusionLoss(
         encoder,
         config.prompts,
         config.weights,
         sampler,
-        config.entropy_threshold or None,
+        None if keeps_all else config.entropy_threshold,
         config.mean_over,
         config.ignore_below,
         PerceptualLoss(config.perceptual, config.frozen, config.autocast, config.compile),
+        patch_filter=config.patch_filter,
+        filter_sources=config.filter_sources,
+        patch_sources=config.patch_sources,
+        direction_text=config.direction_text,
+        direction_image=config.direction_image,
     )
     return criterion.to(device)
 
