@@ -1,9 +1,10 @@
 """Networks: two luminance images in, the fused luminance out.
 
-Three architectures share the call ``network(infrared, visible) -> fused``, all ``(B, 1, H, W)``:
+Four architectures share the call ``network(infrared, visible) -> fused``, all ``(B, 1, H, W)``:
 
 - `BoundedFusionNetwork`, the project's own: small enough to train on a CPU, and bounded, so that
   it can only weigh, mix and stretch what the sources hold;
+- `SalientFusionNetwork`, the same with an offset for what stands out in the infrared image;
 - `PaperNetwork`, LDFusion (arXiv:2402.16267), which takes the authors' published weights;
 - `LDLite`, the authors' distilled student (DOI 10.1109/TNNLS.2026.3688448).
 
@@ -26,6 +27,7 @@ from ldf_utils.data.files import atomic_path
 from ldf_utils.data.state_dict import WeightsError, check_state, named_tensors, read_weights
 from ldf_utils.networks.bounded import BoundedFusionNetwork
 from ldf_utils.networks.ldfusion import LDLite, PaperNetwork
+from ldf_utils.networks.salient import SalientFusionNetwork
 
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights" / "fusion_bounded.pt"
 """The project's own trained network."""
@@ -33,7 +35,10 @@ SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights" / "fusion_bounded.pt"
 _FORMAT = "ldf_utils.networks/1"
 
 
-_ARCHITECTURES = {kind.__name__: kind for kind in (BoundedFusionNetwork, PaperNetwork, LDLite)}
+_ARCHITECTURES = {
+    kind.__name__: kind
+    for kind in (BoundedFusionNetwork, SalientFusionNetwork, PaperNetwork, LDLite)
+}
 
 # name -> (folder and files in a folder of weights, the set of data_download that brings them)
 _PUBLISHED = {

@@ -16,8 +16,14 @@ from ldf_utils.losses.fusion_loss import LossWeights
 from ldf_utils.losses.patches import PatchSampler
 from ldf_utils.networks.bounded import BoundedFusionNetwork
 from ldf_utils.networks.ldfusion import LDLite, PaperNetwork
+from ldf_utils.networks.salient import SalientFusionNetwork
 
-NETWORKS = {"bounded": BoundedFusionNetwork, "paper": PaperNetwork, "lite": LDLite}
+NETWORKS = {
+    "bounded": BoundedFusionNetwork,
+    "salient": SalientFusionNetwork,
+    "paper": PaperNetwork,
+    "lite": LDLite,
+}
 
 RENAMED = dict(ahead="prefetch", floor="min_lr_ratio", lean="frozen", tries="max_resamples")
 """Settings that earlier versions called by another name: old to new."""
@@ -62,7 +68,7 @@ class TrainConfig:
     min_std: _NotNegative = 0.05  # a crop is drawn again if both sources have a lower std
     max_resamples: _Count = 10  # how many are drawn at most; then the last one is taken
     cache_mb: Annotated[float, ">= 0"] = 1024.0  # for pairs that were read
-    network: Literal["bounded", "paper", "lite"] = "bounded"
+    network: Literal["bounded", "salient", "paper", "lite"] = "bounded"
     clip: str = "auto"  # as in `ldf_utils.clip.loading.load_clip`
     prompt_infrared: str = PROMPTS.infrared
     prompt_visible: str = PROMPTS.visible
