@@ -133,8 +133,8 @@ class SalientFusionNetwork(BoundedFusionNetwork):
 
     **Edges.** There, the sources are split into a Laplacian pyramid. A strong edge is then in all
     bands, and where the share of the infrared detail is not that of its base, the edge overshoots:
-    beside a step of 0.6 in one source, by 0.09 above and 0.18 below. Here they are split by a filter
-    that keeps edges (`smooth_keep_edges` with radii of 2, 4 and 8 pixels), so the edges are in
+    beside a step of 0.6 in one source, by 0.09 above and 0.18 below. Here a filter that keeps
+    edges splits them (`smooth_keep_edges` with radii of 2, 4 and 8 pixels), so the edges are in
     the base, and the shares of the base follow the edges of both sources:
 
         base   = w b_ir + (1 - w) b_vi        w = sigmoid(5 (b_ir - b_vi) + map)
@@ -146,10 +146,10 @@ class SalientFusionNetwork(BoundedFusionNetwork):
 
         offset = lift_warm g_warm + lift_cold g_cold + ground presence (1 - g_warm - g_cold)
 
-    - ``g_warm = sigmoid((z - 2) / 0.25)`` and ``g_cold = sigmoid((-z - 2) / 0.25)`` are gates: where
-      the infrared image is much warmer or colder than its surroundings, see `deviations`. They have
-      its outlines, and are closed on both sides of an edge between two flat areas. In a white-hot
-      image people are in the first, in a black-hot one in the second;
+    - ``g_warm = sigmoid((z - 2) / 0.25)`` and ``g_cold = sigmoid((-z - 2) / 0.25)`` are gates:
+      where the infrared image is much warmer or colder than its surroundings, see `deviations`.
+      They have its outlines, and are closed on both sides of an edge between two flat areas. In a
+      white-hot image people are in the first, in a black-hot one in the second;
     - ``lift_warm`` and ``lift_cold`` in (-max_lift, max_lift) have a sign of the network's choice:
       brighter, or darker where there is no room above;
     - ``ground`` in (-max_lift / 2, max_lift / 2) darkens (or brightens) what is around an object:
@@ -241,7 +241,7 @@ class SalientFusionNetwork(BoundedFusionNetwork):
     def _offset(
         self, infrared: torch.Tensor, sixteenth: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """What is added for objects that stand out, and its maps."""
+        """Return what is added for objects that stand out, and its maps."""
         z = deviations(infrared)
         warm, cold = torch.sigmoid((z - RARE) / _SOFT), torch.sigmoid((-z - RARE) / _SOFT)
         both = warm + cold
