@@ -222,7 +222,10 @@ def _take_out(dataset: DataSet, roots: Roots, every: int | None) -> tuple[list[P
     ended has left is known to `remove`, and written again by the next `get`.
     """
     home, fresh, there = _home(dataset, roots), [], 0
-    rows: dict[str, Any] = dict(_rows(home))
+    try:
+        rows: dict[str, Any] = dict(_rows(home))
+    except SetError:  # a damaged table, which is now replaced
+        rows = {}
     for clip, files in tqdm(
         sorted(_remote(dataset).items()), desc=f"{dataset.name}: frames", disable=None
     ):

@@ -191,6 +191,15 @@ def test_a_frame_that_was_changed_is_found_and_written_again(film, capsys):
     assert film.run("verify", "film") == 0
 
 
+def test_a_damaged_table_of_frames_is_named_and_replaced(film, capsys):
+    assert film.run("get", "film", "--every", "6") == 0
+    (film.home / "frames.csv").write_bytes(b"\xff\xfe nonsense")
+    assert film.run("verify", "film") == 1
+    assert "frames.csv: not a CSV file" in capsys.readouterr().err
+    assert film.run("get", "film", "--every", "6") == 0
+    assert film.run("verify", "film") == 0
+
+
 def test_clips_that_are_no_pair_are_named(film, capsys):
     film.replace("Video/visible/a_1.mp4", clip(film.scratch / "clip.mp4", 30, length=LENGTH - 2))
     assert film.run("get", "film", "--every", "6") == 1
