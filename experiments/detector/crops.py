@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
+from tqdm.auto import tqdm
 
 from ldf_utils.data.files import atomic_path, write_json
 from ldf_utils.data.images import luminance, read_image
@@ -21,6 +25,8 @@ from ldf_utils.fusion.rules import RULES
 HEIGHT, WIDTH = 360, 480  # every stored pair
 CROP = 256
 ZOOM = (0.72, 2.4)
+SOFTEN = 0.8  # pixels, of the temperatures of a pool
+VARIANTS = 2  # pictures of a view of a pool, by different cameras
 LEAST_SHOWN = 0.4  # of a box: less within the crop, and it is ignored
 LEAST_SIDES = (3.0, 7.0)  # width and height in pixels of the crop: smaller boxes are ignored
 
@@ -53,67 +59,115 @@ class Crop:
     ignored: torch.Tensor
 
 
-def _labels(folder: Path) -> dict[str, list[list[float]]]:
-    """Read the boxes of a rendered folder, packed or raw: stem to rows of corners and class."""
-    found: dict[str, list[list[float]]] = {}
-    if (folder / "boxes.csv").is_file():
-        with open(folder / "boxes.csv", newline="", encoding="utf-8") as file:
-            rows = [(Path(row["image"]).stem, row) for row in csv.DictReader(file)]
-    else:
-        rows = [
-            (path.stem, box)
-            for path in sorted((folder / "truth" / "facts").glob("*.json"))
-            for box in json.loads(path.read_text(encoding="utf-8"))["boxes"]
-        ]
-    for stem, row in rows:
-        name = CLASS_OF[row["name"]]
+@dataclass(frozen=True)
+class Stored:
+    """One pair to store: both luminances ``(2, h, w)`` uint8, and rows of corners and class."""
+
+    pictures: np.ndarray
+    rows: list[list[float]]
+
+
+def _rows(boxes: Iterable[Mapping[str, Any]]) -> list[list[float]]:
+    """Bring boxes of a rendered set to rows of corners and class."""
+    found = []
+    for box in boxes:
+        name = CLASS_OF[box["name"]]
         if name is not None:
-            corners = [float(row[key]) for key in ("xmin", "ymin", "xmax", "ymax")]
-            found.setdefault(stem, []).append([*corners, CLASSES.index(name)])
+            corners = [float(box[key]) for key in ("xmin", "ymin", "xmax", "ymax")]
+            found.append([*corners, CLASSES.index(name)])
     return found
 
 
-def _finished(folder: Path) -> list[str]:
-    """List the stems of a rendered folder whose files are all there."""
-    facts = sorted((folder / "truth" / "facts").glob("*.json"))
-    return [path.stem for path in facts or sorted((folder / "ir").iterdir())]
+def _gray(path: Path) -> np.ndarray:
+    levels: np.ndarray = (luminance(read_image(path))[0] * 255).round().numpy()
+    return levels.astype(np.uint8)
+
+
+def _packed(folder: Path) -> Iterator[Callable[[], Stored]]:
+    """Yield how to read each pair of a rendered folder, packed or raw."""
+    boxes: dict[str, list[dict[str, Any]]] = {}
+    if (folder / "boxes.csv").is_file():
+        with open(folder / "boxes.csv", newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                boxes.setdefault(Path(row["image"]).stem, []).append(dict(row))
+        stems = [path.stem for path in sorted((folder / "ir").iterdir())]
+    else:
+        facts = sorted((folder / "truth" / "facts").glob("*.json"))
+        boxes = {p.stem: json.loads(p.read_text(encoding="utf-8"))["boxes"] for p in facts}
+        stems = list(boxes)
+
+    def read(stem: str) -> Stored:
+        paths = [find_picture(folder / camera, stem) for camera in ("ir", "vi")]
+        if None in paths:
+            raise ValueError(f"{folder}: no ir/{stem}.* or vi/{stem}.*; render it again")
+        pictures = np.stack([_gray(path) for path in paths if path])
+        return Stored(pictures, _rows(boxes.get(stem, [])))
+
+    for stem in stems:
+        yield functools.partial(read, stem)
+
+
+def _pooled(folder: Path) -> Iterator[Callable[[], Stored]]:
+    """Yield how to photograph each view of a pool: by `VARIANTS` cameras of each kind."""
+    from experiments.world import cameras
+    from experiments.world.pair import TEMPERATURE_OFFSET, TEMPERATURE_SCALE
+
+    def read(path: Path, variant: int) -> Stored:
+        rng = np.random.default_rng([variant, *path.stem.encode()])
+        with np.load(path) as view:
+            facts = json.loads(str(view["facts"]))
+            celsius = view["celsius"].astype(np.float32) / TEMPERATURE_SCALE - TEMPERATURE_OFFSET
+            color = cameras.random_visible(facts["light"], rng)
+            visible = cameras.develop(view["radiance"].astype(np.float32), color, rng)
+        soft = ndimage.gaussian_filter(celsius, SOFTEN)  # a pool has one ray a pixel
+        infrared = cameras.sense(soft, cameras.random_thermal(rng), rng)
+        luma = np.round(visible @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+        return Stored(np.stack([infrared, luma]), _rows(facts["boxes"]))
+
+    worlds = sorted(path.stem for path in (folder / "worlds").glob("*.json"))
+    for path in (path for world in worlds for path in sorted(folder.glob(f"{world}_*.npz"))):
+        for variant in range(VARIANTS):
+            yield functools.partial(read, path, variant)
 
 
 def collect(sources: Iterable[Path], work: Path) -> int:
     """Write the luminance of both cameras of all pairs to one file that can be memory-mapped.
 
     Args:
-        sources: rendered folders, as ``python -m experiments.world render`` or ``pack`` write them.
+        sources: rendered folders, as ``python -m experiments.world render`` or ``pack`` write them,
+            and pools of ``python -m experiments.embedded_clip pool``.
         work: the folder of the training; ``pairs.npy`` and ``pairs.json`` are written there.
 
     Returns:
         The number of pairs.
 
     Raises:
-        ValueError: if there is no pair.
+        ValueError: if there is no pair, or a picture is missing.
     """
-    stems = [(folder, stem) for folder in sources for stem in _finished(folder)]
-    if not stems:
+    readers = [
+        reader
+        for folder in sources
+        for reader in (_pooled if (folder / "worlds").is_dir() else _packed)(folder)
+    ]
+    if not readers:
         raise ValueError("no rendered pair to train on; name folders with --sources")
-    boxes, known = [], {folder: _labels(folder) for folder in dict.fromkeys(f for f, _ in stems)}
+    known: list[dict[str, Any]] = []
     with atomic_path(work / "pairs.npy") as temporary:
-        shape = (len(stems), 2, HEIGHT, WIDTH)
+        shape = (len(readers), 2, HEIGHT, WIDTH)
         store = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-        for k, (folder, stem) in enumerate(stems):
-            for channel, camera in enumerate(("ir", "vi")):
-                path = find_picture(folder / camera, stem)
-                if path is None:
-                    raise ValueError(f"{folder / camera}: no picture {stem}.*; render it again")
-                picture = luminance(read_image(path))[None]
-                size = picture.shape[-2:]
-                picture = F.interpolate(picture, (HEIGHT, WIDTH), mode="bicubic", antialias=True)
-                store[k, channel] = (picture[0, 0].clamp(0, 1) * 255).round().numpy()
-            scale = [WIDTH / size[1], HEIGHT / size[0]] * 2 + [1]
-            boxes.append((np.array(known[folder].get(stem, [])).reshape(-1, 5) * scale).tolist())
+        for k, reader in enumerate(tqdm(readers, "collecting", disable=None)):
+            pair = reader()
+            height, width = pair.pictures.shape[-2:]
+            whole = torch.from_numpy(pair.pictures)[None].float()
+            whole = F.interpolate(whole, (HEIGHT, WIDTH), mode="bicubic", antialias=True)
+            store[k] = whole[0].clamp(0, 255).round().numpy()
+            scale = [WIDTH / width, HEIGHT / height] * 2 + [1]
+            rows = (np.array(pair.rows).reshape(-1, 5) * scale).tolist()
+            known.append({"enlarged": max(1.0, HEIGHT / height), "rows": rows})
         store.flush()
         del store
-    write_json(work / "pairs.json", boxes)
-    return len(stems)
+    write_json(work / "pairs.json", known)
+    return len(readers)
 
 
 class Crops:
@@ -123,7 +177,7 @@ class Crops:
         work: the folder that `collect` wrote to.
         kinds: what is drawn how often, a part of `KINDS`, or functions of ``infrared, visible``
             ``(1, 1, H, W)`` that give a picture (for one detector per method).
-        tones: whether tone curves, blur, noise and inversion are drawn, too.
+
     """
 
     def __init__(
@@ -133,15 +187,17 @@ class Crops:
         methods: Mapping[str, Picture] | None = None,
     ):
         self.pairs = np.load(work / "pairs.npy", mmap_mode="r")
-        rows = json.loads((work / "pairs.json").read_text(encoding="utf-8"))
-        self.boxes = [np.array(row, np.float64).reshape(-1, 5) for row in rows]
+        known = json.loads((work / "pairs.json").read_text(encoding="utf-8"))
+        self.boxes = [np.array(pair["rows"], np.float64).reshape(-1, 5) for pair in known]
+        self.enlarged = [float(pair["enlarged"]) for pair in known]
         self.kinds, self.methods = dict(kinds), dict(methods or {})
 
     def draw(self, rng: np.random.Generator) -> Crop:
         """Draw one crop."""
         index = int(rng.integers(len(self.pairs)))
         rows = self.boxes[index]
-        zoom = float(np.exp(rng.uniform(*np.log(ZOOM))))
+        most = ZOOM[1] / self.enlarged[index]  # of the pixels that were rendered
+        zoom = float(np.exp(rng.uniform(*np.log([ZOOM[0], most]))))
         side = round(CROP / zoom)
         x0, y0 = (int(rng.integers(0, size - side + 1)) for size in (WIDTH, HEIGHT))
         if len(rows) and rng.random() < 0.75:

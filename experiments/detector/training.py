@@ -35,7 +35,7 @@ class DetectorConfig:
         threads: of torch.
     """
 
-    steps: int = 4500
+    steps: int = 2400
     batch: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
@@ -88,9 +88,11 @@ class _State:
         self.step, self.seconds = content["step"], content["seconds"]
 
 
-def _start(config: DetectorConfig) -> _State:
+def _start(config: DetectorConfig, start: SmallDetector | None) -> _State:
     torch.manual_seed(config.seed)
     network, averaged = SmallDetector(), SmallDetector()
+    if start is not None:
+        network.load_state_dict(start.state_dict())
     averaged.load_state_dict(network.state_dict())
     network.to(memory_format=torch.channels_last)
     decayed = [p for p in network.parameters() if p.ndim > 1]
@@ -118,7 +120,9 @@ def train(
     kinds: Mapping[str, float] = KINDS,
     methods: Mapping[str, Picture] | None = None,
     checkpoint: str = CHECKPOINT,
+    start: SmallDetector | None = None,
     every: int = 200,
+    progress: bool = True,
 ) -> tuple[SmallDetector, dict[str, Any]]:
     """Train on the pairs that were collected in a folder.
 
@@ -128,7 +132,9 @@ def train(
         kinds: as for `Crops`.
         methods: the same.
         checkpoint: its name.
+        start: weights to begin with; random ones for None.
         every: steps between checkpoints.
+        progress: whether to show a progress bar.
 
     Returns:
         The averaged network and a record: losses, seconds, pairs.
@@ -137,13 +143,14 @@ def train(
         ValueError: if the checkpoint has other settings.
     """
     torch.set_num_threads(config.threads)
-    crops, state, path = Crops(work, kinds, methods), _start(config), work / checkpoint
+    crops, state, path = Crops(work, kinds, methods), _start(config, start), work / checkpoint
     if path.is_file():
         state.load(path, config)
     losses: list[dict[str, float]] = []
-    bar = tqdm(range(state.step, config.steps), "training", config.steps, initial=state.step)
+    steps = range(state.step, config.steps)
+    bar = tqdm(steps, "training", config.steps, initial=state.step, disable=not progress)
     for step in bar:
-        start = time.process_time()
+        begin = time.process_time()
         rng = np.random.default_rng([config.seed, step])
         batch = [crops.draw(rng) for _ in range(config.batch)]
         for group in state.optimizer.param_groups:
@@ -157,12 +164,14 @@ def train(
         state.optimizer.step()
         _follow(state.averaged, state.network, min(config.average, (1 + step) / (10 + step)))
         losses.append({name: value.item() for name, value in loss.items()})
-        state.step, state.seconds = step + 1, state.seconds + time.process_time() - start
+        state.step, state.seconds = step + 1, state.seconds + time.process_time() - begin
         if state.step % every == 0 or state.step == config.steps:
             state.save(path, config)
             recent = losses[-every:]
             means = {k: sum(row[k] for row in recent) / len(recent) for k in recent[0]}
-            bar.write(f"step {state.step} " + " ".join(f"{k} {v:.3f}" for k, v in means.items()))
+            if progress:
+                text = " ".join(f"{k} {v:.3f}" for k, v in means.items())
+                bar.write(f"step {state.step} {text}")
     record = {
         "config": asdict(config),
         "pairs": len(crops.pairs),

@@ -78,15 +78,15 @@ class EmbeddedDetector:
 
     Args:
         network: trained.
-        name: for tables.
         metadata: what is known of its training.
+        name: for tables.
     """
 
     def __init__(
         self,
         network: SmallDetector,
-        name: str = "embedded",
         metadata: Mapping[str, Any] | None = None,
+        name: str = "embedded",
     ):
         self.name, self.metadata = name, dict(metadata or {})
         self.fingerprint = _fingerprint(network.state_dict())
@@ -221,14 +221,28 @@ def load_detector(name_or_path: str | os.PathLike = "embedded") -> Detector:
     return _load_file(path, path.stem)
 
 
+def load_small_detector(path: str | os.PathLike) -> SmallDetector:
+    """Load the network of a file of `save_detector`, to train it further.
+
+    Raises:
+        WeightsError: as `load_detector`.
+    """
+    network, _ = _read_small(Path(path), read_weights(path))
+    return network
+
+
 def _load_file(path: Path, name: str) -> Detector:
     content = read_weights(path)
     if not isinstance(content, dict) or "format" not in content:
         return _load_state(named_tensors(content, path), path)
-    if content["format"] != _FORMAT:
+    return EmbeddedDetector(*_read_small(path, content), name)
+
+
+def _read_small(path: Path, content: Any) -> tuple[SmallDetector, dict[str, Any]]:
+    held = content.get("format") if isinstance(content, dict) else None
+    if held != _FORMAT:
         raise WeightsError(
-            f"{path}: found format {content['format']!r}, expected {_FORMAT!r}: this is no file of "
-            "save_detector"
+            f"{path}: found format {held!r}, expected {_FORMAT!r}: this is no file of save_detector"
         )
     try:
         network = SmallDetector(**content["arguments"])
@@ -242,7 +256,7 @@ def _load_file(path: Path, name: str) -> Detector:
     state = {n: v.to(expected[n].dtype) if n in expected else v for n, v in state.items()}
     check_state(state, expected, path, "SmallDetector")
     network.load_state_dict(state)
-    return EmbeddedDetector(network, name, metadata)
+    return network, metadata
 
 
 def _load_published(name: str) -> Detector:

@@ -1,0 +1,277 @@
+"""Detectors: the small network, its training, torchvision's from a file, and files that are not."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+from torchvision.models import detection as published
+
+from experiments.detector import crops, loss, pictures, sentences
+from experiments.detector.__main__ import main
+from experiments.detector.training import DetectorConfig, train
+from ldf_utils.data.state_dict import WeightsError
+from ldf_utils.detection import detector as detectors
+from ldf_utils.detection.boxes import Boxes
+from ldf_utils.detection.detector import (
+    EmbeddedDetector,
+    load_detector,
+    load_small_detector,
+    save_detector,
+)
+from ldf_utils.detection.network import SmallDetector, centers, standardize
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    network = SmallDetector()
+    for module in network.modules():  # as after a training: no normalization is the identity
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+    return network.eval()
+
+
+def test_folded_normalizations_give_the_same_boxes(network):
+    gray = torch.rand(1, 1, 64, 96)
+    folded = SmallDetector()
+    folded.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        for mine, theirs in zip(folded.fold()(gray), network(gray), strict=True):
+            assert_close(mine, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_exposure_and_contrast_do_not_matter():
+    gray = torch.rand(2, 1, 32, 32)
+    assert_close(standardize(0.3 * gray + 0.2), standardize(gray), rtol=1e-4, atol=1e-4)
+    assert standardize(torch.full((1, 1, 8, 8), 0.5)).abs().max() < 1e-3
+
+
+def test_a_file_keeps_the_detector_in_half_precision(network, tmp_path):
+    path = save_detector(network, tmp_path / "d.pt", {"steps": 3})
+    assert path.stat().st_size < 4_000_000
+    loaded, gray = load_detector(path), torch.rand(1, 70, 50)
+    assert loaded.name == "d" and loaded.metadata == {"steps": 3}
+    again = EmbeddedDetector(load_small_detector(path))
+    assert loaded.fingerprint == again.fingerprint != EmbeddedDetector(network).fingerprint
+    np.testing.assert_array_equal(loaded(gray).corners, again(gray).corners)
+
+
+def test_boxes_come_back_in_the_pixels_of_the_picture(network, monkeypatch):
+    """A cell in the middle of the enlarged picture says a box; it is scaled back."""
+    places, _ = centers(480, 640)
+
+    def answer(gray):
+        assert gray.shape == (1, 1, 480, 640)
+        scores = torch.full((1, len(places), 2), -9.0)
+        scores[0, 100] = torch.tensor([2.0, -9.0])
+        boxes = torch.zeros(1, len(places), 4)
+        boxes[0, 100] = torch.tensor([64.0, 48.0, 128.0, 960.0])
+        return scores, boxes
+
+    found = EmbeddedDetector(network)
+    monkeypatch.setattr(found, "_network", answer)
+    boxes = found(torch.rand(1, 60, 80))
+    np.testing.assert_allclose(boxes.corners, [[8, 6, 16, 60]])
+    assert boxes.classes.tolist() == [0] and boxes.scores[0] == pytest.approx(0.8808, abs=1e-4)
+    with pytest.raises(ValueError, match=r"\(1, H, W\)"):
+        found(torch.rand(3, 60, 80))
+
+
+@pytest.mark.parametrize("name", sorted(set(detectors.NAMES) - {"embedded"}))
+def test_a_detector_of_torchvision_comes_from_a_file(name, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    state = getattr(published, name)(weights=None, weights_backbone=None).state_dict()
+    torch.save(state, tmp_path / "mine.pth")
+    loaded = load_detector(tmp_path / "mine.pth")
+    assert loaded.name == name
+    assert isinstance(loaded(torch.rand(1, 64, 64)), Boxes)
+    # By its name it is looked for in the folder of weights.
+    file = detectors._PUBLISHED[name][1].url.rsplit("/", 1)[-1]
+    monkeypatch.setenv("LDF_WEIGHTS_DIR", str(tmp_path))
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "mine.pth").rename(tmp_path / "torchvision" / file)
+    assert load_detector(name).fingerprint == loaded.fingerprint
+
+
+def test_coco_names_become_the_two_classes():
+    class Answer(torch.nn.Module):
+        def forward(self, pictures):
+            assert pictures[0].shape == (3, 20, 30)
+            corners = torch.tensor([[0.0, 0, 5, 10], [1, 1, 9, 9], [2, 2, 8, 8], [3, 3, 9, 9]])
+            labels = torch.tensor([1, 18, 8, 2])  # person, dog, truck, bicycle
+            scores = torch.tensor([0.9, 0.8, 0.7, 0.6])
+            return [{"boxes": corners, "labels": labels, "scores": scores}]
+
+    found = detectors.PublishedDetector("x", Answer())(torch.rand(1, 20, 30))
+    assert found.classes.tolist() == [0, 1, 1]
+    np.testing.assert_allclose(found.scores, [0.9, 0.7, 0.6], atol=1e-6)
+
+
+def test_what_is_no_detector_is_refused(tmp_path, network, monkeypatch):
+    with pytest.raises(WeightsError, match="neither a file nor a known detector"):
+        load_detector("yolo")
+    with pytest.raises(WeightsError, match="no such weights file"):
+        load_detector("gone.pt")
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match="not the weights of a detector"):
+        load_detector(tmp_path / "other.pt")
+    content = torch.load(save_detector(network, tmp_path / "d.pt"), weights_only=True)
+    torch.save(content | {"format": "another"}, tmp_path / "d.pt")
+    with pytest.raises(WeightsError, match="no file of"):
+        load_detector(tmp_path / "d.pt")
+    content["state"].pop("stem.conv.weight")
+    torch.save(content, tmp_path / "d.pt")
+    with pytest.raises(WeightsError, match="stem"):
+        load_detector(tmp_path / "d.pt")
+
+    def offline(self, **_):
+        raise OSError("no route to host")
+
+    name = "ssdlite320_mobilenet_v3_large"
+    monkeypatch.setattr(type(detectors._PUBLISHED[name][1]), "get_state_dict", offline)
+    monkeypatch.setenv("LDF_WEIGHTS_DIR", str(tmp_path))
+    with pytest.raises(WeightsError, match="could not be downloaded"):
+        load_detector(name)
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("detector")
+    assert crops.collect([pictures.RENDERED / "train"], folder) > 10
+    return folder
+
+
+def test_crops_keep_boxes_on_what_they_enclose(work):
+    """The same crop of a map of box numbers: each box holds its own number."""
+    found = crops.Crops(work, {"visible": 1.0})
+    rng = np.random.default_rng(0)
+    drawn = [found.draw(rng) for _ in range(40)]
+    assert {crop.gray.shape for crop in drawn} == {(1, crops.CROP, crops.CROP)}
+    boxes = torch.cat([crop.boxes for crop in drawn])
+    assert len(boxes) > 40
+    assert (boxes[:, 2:] > boxes[:, :2]).all() and boxes.min() >= 0 and boxes.max() <= crops.CROP
+    assert all(0 <= crop.gray.min() and crop.gray.max() <= 1 for crop in drawn)
+
+
+def test_a_crop_shows_its_box(tmp_path):
+    """A white box on black: within the box of the crop all is white, outside all is black."""
+    store = np.zeros((1, 2, crops.HEIGHT, crops.WIDTH), np.uint8)
+    store[:, :, 100:220, 180:260] = 255
+    np.save(tmp_path / "pairs.npy", store)
+    rows = [{"enlarged": 1.0, "rows": [[180, 100, 260, 220, 0]]}]
+    (tmp_path / "pairs.json").write_text(json.dumps(rows))
+    found, seen = crops.Crops(tmp_path, {"infrared": 1.0}), 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crops, "vary", lambda gray, rng: gray)
+        for seed in range(12):
+            crop = found.draw(np.random.default_rng(seed))
+            seen += len(crop.boxes)
+            if not len(crop.boxes):
+                assert crop.gray.max() < 0.05
+                continue
+            x0, y0, x1, y1 = crop.boxes[0].tolist()
+            inside = torch.zeros(crops.CROP, crops.CROP)
+            inside[round(y0) : round(y1), round(x0) : round(x1)] = 1
+            assert (crop.gray[0] - inside).abs().mean() < 0.02
+    assert seen > 6
+
+
+def make_crop(*corners, ignored=False):
+    boxes = torch.tensor([corners], dtype=torch.float32)
+    one = torch.zeros(1, dtype=torch.long)
+    return crops.Crop(torch.zeros(1, 64, 64), boxes, one, torch.tensor([ignored]))
+
+
+def test_cells_at_the_middle_of_a_box_answer_for_it():
+    places, strides = centers(64, 64)
+    box, counted = loss.assign(make_crop(10, 10, 30, 40), places, strides)
+    mine = places[box == 0]
+    assert len(mine) and set(strides[box == 0].tolist()) == {4.0}, "30 pixels: the finest grid"
+    assert ((mine - torch.tensor([20.0, 25.0])).abs() <= 6).all() and counted.all()
+    box, counted = loss.assign(make_crop(10, 10, 30, 40, ignored=True), places, strides)
+    assert (box < 0).all() and 0 < (~counted).sum() < len(places)
+
+
+def test_the_loss_is_lowest_for_the_right_answer():
+    places, _ = centers(64, 64)
+    crop = make_crop(10, 10, 30, 40)
+    box, _ = loss.assign(crop, places, centers(64, 64)[1])
+    right = torch.full((1, len(places), 2), -12.0)
+    right[0, box == 0, 0] = 12.0
+    corners = torch.cat([places - 5, places + 5], 1)[None]
+    corners[0, box == 0] = crop.boxes
+    best = loss.detection_loss(right, corners, [crop])
+    assert best["total"] < 1e-3
+    assert loss.detection_loss(-right, corners, [crop])["score"] > 1
+    assert loss.detection_loss(right, corners + 6, [crop])["box"] > 0.2
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(work):
+    config = DetectorConfig(steps=3, batch=2)
+    whole, record = train(config, work, checkpoint="whole.pt", every=1, progress=False)
+    assert record["parameters"] == sum(p.numel() for p in whole.parameters())
+    calls = 0
+
+    def stop(infrared, visible):
+        nonlocal calls
+        calls += 1
+        if calls > 3:
+            raise KeyboardInterrupt
+        return visible
+
+    kinds = {"visible": 1.0}
+    theirs, _ = train(config, work, kinds, checkpoint="a.pt", every=1, progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, work, {"x": 1.0}, {"x": stop}, "b.pt", every=1, progress=False)
+    mine, _ = train(config, work, kinds, checkpoint="b.pt", every=1, progress=False)
+    for name, tensor in mine.state_dict().items():
+        assert_close(tensor, theirs.state_dict()[name])
+    with pytest.raises(ValueError, match="other --work|its own"):
+        train(DetectorConfig(steps=4, batch=2), work, checkpoint="b.pt", progress=False)
+
+
+@pytest.mark.slow
+def test_the_command_trains_a_detector_that_learns(work, tmp_path):
+    output = tmp_path / "d.pt"
+    command = ["train", "--steps", "2", "--batch", "2", "--work", str(tmp_path / "w")]
+    assert main([*command, "--output", str(output)]) == 0
+    assert load_detector(output).metadata["config"]["steps"] == 2
+    assert main([*command, "--sources", str(tmp_path / "none"), "--output", str(output)]) == 1
+
+
+# --- measures of the study on sentences -----------------------------------------------------------
+
+
+def test_what_stands_out_has_an_area_of_one_and_what_does_not_of_a_half():
+    rng = np.random.default_rng(0)
+    noise = rng.integers(90, 110, (60, 60)).astype(np.uint8)
+    corners = np.array([20.0, 15.0, 40.0, 45.0])
+    assert sentences.stands_out(noise, corners) < 0.6
+    for level in (200, 20):
+        seen = noise.copy()
+        seen[15:45, 20:40] = level
+        assert sentences.stands_out(seen, corners) == pytest.approx(1)
+    assert sentences.stands_out(noise, np.array([20.0, 15.0, 22.0, 17.0])) is None
+
+
+def test_change_is_told_within_boxes_and_outside():
+    first = np.zeros((20, 20), np.uint8)
+    second = first.copy()
+    second[5:10, 5:10] = 40
+    boxes = Boxes.of([((5, 5, 10, 10), "person")])
+    assert sentences.change(first, second, boxes) == (40, 0)
+
+
+def test_a_sentence_is_one_whose_words_are_known():
+    class Clip:
+        words = frozenset({"salient", "people"})
+
+    assert sentences.choose(Clip(), ("people that stand out", "salient people")) == "salient people"
+    Clip.words = None
+    assert sentences.choose(Clip(), ("people that stand out",)) == "people that stand out"
