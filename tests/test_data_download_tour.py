@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,18 @@ def test_a_server_that_never_answers_is_given_up(made, silent):
     assert folder is None
     assert "no answer in" in line and "rendered" in line
     assert not made.home.exists()
+
+
+def test_a_name_that_is_looked_up_for_ever_is_given_up(made, monkeypatch):
+    """The system's look-up of names has no timeout, and cannot be interrupted."""
+    done = threading.Event()
+    monkeypatch.setattr(transfer.requests, "get", lambda *_, **__: done.wait(60))
+    try:
+        folder, line = made.fetch(wait=0.3)
+        assert not done.is_set()
+    finally:
+        done.set()
+    assert folder is None and "no answer in" in line
 
 
 @pytest.mark.parametrize("fault", ["drip headers", "stall"])
