@@ -111,6 +111,7 @@ def fuse_sequence(
         quality=arguments.quality,
         settings={
             "weights": arguments.weights,
+            "runtime": arguments.runtime,
             "range": arguments.infrared_range,
             "polarity": arguments.polarity,
             "layout": arguments.layout,
