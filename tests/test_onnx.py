@@ -1,11 +1,14 @@
 """The exported network: any size, equal to the network, run by ONNX Runtime."""
 
+import copy
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from ldf_utils.data.images import luminance, replace_luminance, write_image
-from ldf_utils.fusion import runtime
+from ldf_utils.data.images import luminance, read_image, replace_luminance, write_image
+from ldf_utils.fusion import export, runtime
 from ldf_utils.fusion.__main__ import main as fuse
 from ldf_utils.fusion.export import ExportError, export_onnx
 from ldf_utils.fusion.inference import fuse_tensors
@@ -16,6 +19,8 @@ from ldf_utils.networks.checkpoint import load_network
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
+
+pytestmark = pytest.mark.slow
 
 SIZES = [
     *((32, 32), (33, 47), (48, 64), (101, 99), (128, 128)),
@@ -28,8 +33,25 @@ def network():
     return load_network("shipped")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def exported_once():
+    """What torch exports is kept, since that takes most of the time."""
+    kept: dict[str, object] = {}
+    export_core = export._core
+
+    def once(network):
+        name = str(network)
+        if name not in kept:
+            kept[name] = export_core(network)
+        return copy.deepcopy(kept[name])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "_core", once)
+        yield
+
+
 @pytest.fixture(scope="module")
-def exported(network, tmp_path_factory):
+def exported(network, exported_once, tmp_path_factory):
     """The shipped network with color and without, as files."""
     folder = tmp_path_factory.mktemp("onnx")
     return {
@@ -46,7 +68,6 @@ def pair(height: int, width: int, batch: int = 1) -> tuple[torch.Tensor, torch.T
     return noisy[:, :1].contiguous(), noisy[:, 1:].contiguous()
 
 
-@pytest.mark.slow
 @torch.no_grad()
 def test_the_file_gives_what_the_network_gives_at_any_size(network, exported):
     color = onnxruntime.InferenceSession(exported[True], providers=["CPUExecutionProvider"])
@@ -107,8 +128,6 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     named = ["--infrared", str(tmp_path / "ir"), "--visible", str(tmp_path / "vi")]
     for name in ("torch", "onnx"):
         assert fuse([*named, "--runtime", name, "--output", str(tmp_path / name)]) == 0
-    from ldf_utils.data.images import read_image
-
     one, other = (read_image(tmp_path / name / "a.png") for name in ("torch", "onnx"))
     assert (one - other).abs().max() <= 1 / 255 + 1e-6
     assert fuse(["export", "--output", str(tmp_path)]) == 2
@@ -129,6 +148,6 @@ def test_what_is_wrong_is_said(exported, tmp_path, monkeypatch):
     with pytest.raises(ExportError, match="cannot export Odd"):
         export_onnx(Odd(), tmp_path / "odd.onnx")
     assert not (tmp_path / "odd.onnx").exists()
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ExportError, match="pip install"):
         OnnxNetwork(exported[False])

@@ -16,6 +16,7 @@ from ldf_utils.fusion.__main__ import main as fuse
 from ldf_utils.fusion.rules import average
 from ldf_utils.fusion.steady import SteadyOutput
 from ldf_utils.fusion.video import fuse_clip, fuse_frames
+from ldf_utils.video.__main__ import main as measure
 from ldf_utils.video.flicker import Flicker, measure_flicker
 from ldf_utils.video.frames import ClipError, Frame
 from ldf_utils.video.matching import ClipPair, find_offset, open_clips
@@ -424,3 +425,14 @@ def test_a_clip_cut_off_behind_its_head_is_named(tmp_path):
     with pytest.raises(ClipError, match="cut off|damaged"):
         for _ in open_infrared(path):
             pass
+
+
+def test_the_flicker_of_files_is_measured_by_a_command(tmp_path, clips, capsys):
+    output = tmp_path / "c.mp4"
+    fuse_clip(average, open_clips(*clips), output)
+    named = ["--infrared", str(clips[0]), "--visible", str(clips[1]), "--fused"]
+    assert measure([*named, str(output)]) == 0
+    assert re.match(r"flicker \d\.\d\d .*are still\)", capsys.readouterr().out)
+    other = write_clip(tmp_path / "d.mp4", count=7)
+    assert measure([*named, str(other)]) == 2
+    assert "expected 20 frames" in capsys.readouterr().err
