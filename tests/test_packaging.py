@@ -28,6 +28,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 CONDA_NAMES = {
     "torch": "pytorch-cpu",
     "matplotlib": "matplotlib-base",
+    "opencv-python-headless": "opencv",
     "open_clip_torch": "open-clip-torch",
 }
 
@@ -70,7 +71,7 @@ def test_the_lock_is_transitive():
         != f"=={importlib.metadata.version('torch')}".split("+")[0]
     ):
         pytest.skip("other versions than those of the lock are installed")
-    todo = list(requirements("notebooks", "test", "video", "onnx").values())
+    todo = list(requirements("notebooks", "test", "video", "onnx", "cameras").values())
     seen: set[tuple[str, frozenset[str]]] = set()
     while todo:
         requirement = todo.pop()
@@ -110,7 +111,7 @@ def test_the_conda_environment_lists_the_same_packages():
     assert found.pop("pip") == ""
     wanted = {
         CONDA_NAMES.get(name, name): str(requirement.specifier)
-        for name, requirement in requirements("notebooks", "video").items()
+        for name, requirement in requirements("notebooks", "video", "cameras").items()
     }
     assert found == wanted
 
@@ -129,7 +130,7 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "groups"),
     [
-        ("ldf_utils", ("video", "onnx")),
+        ("ldf_utils", ("video", "onnx", "cameras")),
         ("data_download", ("video",)),
         ("tools", ("notebooks",)),
         ("experiments", ("notebooks", "test", "world")),

@@ -66,5 +66,5 @@ else
   torch_for_the_cpu || echo "    It cannot be had here: going on with the default build of torch"
 fi
 echo "3/3 Installing the versions of constraints.txt: a few minutes"
-"$run" -m pip install --constraint constraints.txt -e ".[notebooks,test,video,onnx]"
+"$run" -m pip install --constraint constraints.txt -e ".[notebooks,test,video,onnx,cameras]"
 touch "$venv/.installed"

@@ -21,6 +21,9 @@ from ldf_utils.data.images import luminance, read_image
 from ldf_utils.data.names import ImageError, find_picture, match_files, match_folders, stem_of
 from ldf_utils.data.radiometry import ValueRange, parse_range
 
+Align = Callable[[torch.Tensor, torch.Tensor, str], tuple[torch.Tensor, torch.Tensor]]
+"""Brings an infrared ``(1, H, W)`` and a visible picture to one grid; the stem is for messages."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -61,8 +64,9 @@ def read_pair(
     infrared_range: str | ValueRange | None = "auto",
     visible_range: str | ValueRange | None = "auto",
     black_hot: bool = False,
+    align: Align | None = None,
 ) -> Pair:
-    """Read a registered pair.
+    """Read a registered pair, or one that ``align`` registers.
 
     The infrared picture is brought to one channel by its luminance. Pictures of a folder or a
     sequence are read with one range for all: see `PairFolder`.
@@ -74,6 +78,7 @@ def read_pair(
             is applied to this one picture.
         visible_range: ``auto`` as `ldf_utils.data.radiometry.visible_range`, or what it returns.
         black_hot: whether hot is dark in the infrared picture; it is turned to white-hot then.
+        align: brings both pictures to one pixel grid.
 
     Raises:
         ImageError: as `read_image`, and if the two sizes differ.
@@ -86,15 +91,17 @@ def read_pair(
     raw = read_image(infrared_path, infrared_range)
     infrared = luminance(raw)
     visible = read_image(visible_path, visible_range)
+    infrared = 1 - infrared if black_hot else infrared
+    if align is not None:
+        infrared, visible = align(infrared, visible, stem_of(visible_path))
     if infrared.shape[-2:] != visible.shape[-2:]:
         (ih, iw), (vh, vw) = infrared.shape[-2:], visible.shape[-2:]
         raise ImageError(
             f"{infrared_path} is {iw} x {ih} pixels and {visible_path} is {vw} x {vh}; a pair must "
-            "be registered, so both need one size. Register the two pictures (or crop and resize "
-            "one onto the other) first"
+            "be registered, so both need one size. Register the two pictures first (python -m "
+            "ldf_utils.fusion does it with --align auto), or crop and resize one onto the other"
         )
     bits = max(bits_of(infrared_path), bits_of(visible_path))
-    infrared = 1 - infrared if black_hot else infrared
     pair = Pair(stem_of(visible_path), infrared, visible, infrared_path, visible_path, bits)
     for kind, text in suspicion.of_pair(pair, raw):
         warn_once(infrared_path, kind, text)
@@ -111,6 +118,7 @@ class PairFiles(Sequence[Pair]):
         files: ``(stem, infrared path, visible path)`` of each pair, as `match_files` finds them.
         infrared_range: as in `ldf_utils.data.radiometry.infrared_range`.
         black_hot: as in `read_pair`.
+        align: as in `read_pair`.
     """
 
     def __init__(
@@ -119,8 +127,10 @@ class PairFiles(Sequence[Pair]):
         *,
         infrared_range: str | ValueRange = "auto",
         black_hot: bool = False,
+        align: Align | None = None,
     ):
         self.files = list(files)
+        self.align = align
         self.infrared_range = (
             parse_range(infrared_range) if isinstance(infrared_range, str) else infrared_range
         )
@@ -149,6 +159,7 @@ class PairFiles(Sequence[Pair]):
             infrared_range=ranges[0],
             visible_range=ranges[1],
             black_hot=self.black_hot,
+            align=self.align,
         )
 
     @functools.cached_property

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import check_writable, explain
+from ldf_utils.fusion.alignment import add_align_arguments, align_clips, align_folder
 from ldf_utils.fusion.clip_command import add_clip_arguments, fuse_sequence, is_sequence
 from ldf_utils.fusion.export import export_onnx
 from ldf_utils.fusion.inference import TILE, Network, fuse_folder
@@ -81,6 +82,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="what runs the network: torch (the default), or ONNX Runtime, faster on a CPU; the "
         "network is exported for it once",
     )
+    add_align_arguments(parser)
     add_clip_arguments(parser)
     return parser.parse_args(argv)
 
@@ -138,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             logging.disable(logging.WARNING)
         network = _network(arguments, team)
         if is_sequence(arguments):
-            return fuse_sequence(network, arguments, team)
+            return fuse_sequence(network, arguments, team, align_clips(arguments))
         report = fuse_folder(
             network,
             arguments.infrared,
@@ -149,8 +151,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             team=team,
             infrared_range=arguments.infrared_range,
             black_hot=arguments.polarity == "black-hot",
+            align=align_folder(arguments, save=team.rank == 0),
         )
-    except (ValueError, RuntimeError, OSError) as error:  # weights, folders, device, disk
+    except (
+        ValueError,
+        RuntimeError,
+        OSError,
+        ImportError,
+    ) as error:  # weights, folders, device, disk
         print(f"error: {explain(error)}", file=sys.stderr)
         return 2
     if team.rank > 0:

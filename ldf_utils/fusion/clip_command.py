@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from ldf_utils.fusion.inference import Network
 from ldf_utils.fusion.video import Align, fuse_clip
 from ldf_utils.training.distributed import Team
 from ldf_utils.video.frames import is_clip
-from ldf_utils.video.matching import open_clips
+from ldf_utils.video.matching import ClipPair, open_clips
 from ldf_utils.video.reading import LAYOUTS
 from ldf_utils.video.writing import CODEC, QUALITY
 
@@ -74,7 +75,10 @@ def is_sequence(arguments: argparse.Namespace) -> bool:
 
 
 def fuse_sequence(
-    network: Network, arguments: argparse.Namespace, team: Team, align: Align | None = None
+    network: Network,
+    arguments: argparse.Namespace,
+    team: Team,
+    plan_alignment: Callable[[ClipPair], Align | None],
 ) -> int:
     """Fuse two clips as the command line says, and return the exit code."""
     if team.count > 1:
@@ -104,7 +108,7 @@ def fuse_sequence(
         clips,
         arguments.output,
         steady=not arguments.flickering,
-        align=align,
+        align=plan_alignment(clips),
         tile=arguments.tile or None,
         bits=None if arguments.bits == "auto" else int(arguments.bits),
         codec=arguments.codec,
@@ -115,6 +119,7 @@ def fuse_sequence(
             "range": arguments.infrared_range,
             "polarity": arguments.polarity,
             "layout": arguments.layout,
+            "align": arguments.align,
         },
     )
     print(f"{report.frames} frames fused into {report.output}, {report.flicker}")

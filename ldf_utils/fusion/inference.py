@@ -22,7 +22,7 @@ from ldf_utils.data import suspicion
 from ldf_utils.data.files import check_writable
 from ldf_utils.data.images import check_values, luminance, replace_luminance, write_image
 from ldf_utils.data.names import IMAGE_SUFFIXES, ImageError, match_folders, stem_of
-from ldf_utils.data.pairs import Pair, PairFiles
+from ldf_utils.data.pairs import Align, Pair, PairFiles
 from ldf_utils.data.radiometry import ValueRange
 from ldf_utils.networks.bounded import SMALLEST_SIDE
 from ldf_utils.training.distributed import Team
@@ -221,6 +221,7 @@ def fuse_folder(
     team: Team | None = None,
     infrared_range: str | ValueRange = "auto",
     black_hot: bool = False,
+    align: Align | None = None,
 ) -> FolderReport:
     """Fuse every pair of two folders, partners by stem, into ``output/STEM.png``.
 
@@ -240,6 +241,7 @@ def fuse_folder(
         infrared_range: of all infrared pictures, as in
             `ldf_utils.data.radiometry.infrared_range`.
         black_hot: whether hot is dark in the infrared pictures; results are as of white-hot ones.
+        align: brings each pair to one pixel grid, as in `ldf_utils.data.pairs.read_pair`.
 
     Returns:
         What was written and what was not, by all processes.
@@ -254,8 +256,8 @@ def fuse_folder(
     team = team or Team(0, 1, torch.device("cpu"))
     infrared, visible, output = Path(infrared), Path(visible), Path(output)
     _check_tile(tile)
-    files, problems = _find_pairs(infrared, visible, output)
-    pairs = PairFiles(files, infrared_range=infrared_range, black_hot=black_hot)
+    files, problems = find_pairs(infrared, visible, output)
+    pairs = PairFiles(files, infrared_range=infrared_range, black_hot=black_hot, align=align)
     single = not infrared.is_dir() and not output.is_dir()
     to_file = single and output.suffix.lower() in IMAGE_SUFFIXES
     check_writable(output, folder=not to_file)
@@ -287,7 +289,7 @@ def fuse_folder(
     )
 
 
-def _find_pairs(
+def find_pairs(
     infrared: Path, visible: Path, output: Path
 ) -> tuple[list[tuple[str, Path, Path]], list[str]]:
     """Find the pairs of two folders or of two pictures, and what is in no pair."""
