@@ -41,6 +41,18 @@ def test_the_output_is_the_stored_one():
     assert largest_difference() < 2e-3  # float16 keeps gains of 3 to 1e-3
 
 
+@pytest.mark.parametrize("size", [(48, 64), (101, 99), (160, 224)])
+def test_without_a_gradient_it_takes_another_path_to_the_same_output(size):
+    generator = torch.Generator().manual_seed(0)
+    pair = torch.rand(2, 1, 1, *size, generator=generator).unbind()
+    network = load_network("shipped")
+    with torch.no_grad():
+        fast, maps = network(*pair), network.maps(*pair)
+    torch.testing.assert_close(fast, network(*pair).detach(), rtol=0, atol=1e-5)
+    for name, exact in network.maps(*pair).items():
+        torch.testing.assert_close(maps[name], exact.detach(), rtol=0, atol=1e-4)
+
+
 def test_the_stored_output_tells_a_changed_constant(monkeypatch):
     stretch = bounded._stretch
     monkeypatch.setattr(bounded, "_stretch", lambda x, gain, scale: stretch(x, gain, 5 * scale))

@@ -104,7 +104,8 @@ def _core(network: nn.Module) -> Any:
         sizes[axis] = multiple * blocks if multiple > 1 else blocks
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        # With a gradient, networks take operators that graphs are good at.
+        with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 network,

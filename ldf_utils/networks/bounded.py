@@ -61,6 +61,9 @@ def soft_clip(x: torch.Tensor, knee: float = 0.02) -> torch.Tensor:
     Returns:
         The shape of ``x``, values in (0, 1).
     """
+    if not torch.is_grad_enabled():  # the same in fewer passes: excess^2 / (excess + knee) off
+        signed = x - x.clamp(knee, 1 - knee)
+        return x - signed * signed.abs() / (signed.abs() + knee)
     excess = (x - 0.5).abs() - (0.5 - knee)
     shoulder = excess.clamp(min=0) / (1 + excess.clamp(min=0) / knee)
     return torch.where(excess > 0, 0.5 + (x - 0.5).sign() * (0.5 - knee + shoulder), x)
@@ -68,10 +71,17 @@ def soft_clip(x: torch.Tensor, knee: float = 0.02) -> torch.Tensor:
 
 def _halve(image: torch.Tensor) -> torch.Tensor:
     """Half the size: binomial [1 3 3 1] / 8 along both axes, sample centers between pixels."""
+    padded = F.pad(image, (1, 1, 1, 1), mode="reflect")
+    if not torch.is_grad_enabled():  # sums of strided views: a tenth of the time of a convolution
+        for _ in range(2):  # along the rows, then, of what is turned, along the columns
+            inner = padded[..., 1:-1:2, :] + padded[..., 2::2, :]
+            outer = padded[..., 0:-2:2, :] + padded[..., 3::2, :]
+            padded = inner.mul_(3).add_(outer).mul_(1 / 8).transpose(-1, -2)
+        return padded
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=image.dtype, device=image.device) / 8
     channels = image.shape[1]
     kernel = (taps[:, None] * taps)[None, None].expand(channels, 1, 4, 4)
-    return F.conv2d(F.pad(image, (1, 1, 1, 1), mode="reflect"), kernel, stride=2, groups=channels)
+    return F.conv2d(padded, kernel, stride=2, groups=channels)
 
 
 def _enlarge(image: torch.Tensor, factor: int = 2) -> torch.Tensor:
@@ -84,6 +94,9 @@ def _stretch(x: torch.Tensor, gain: torch.Tensor, scale: float) -> torch.Tensor:
     Monotone for every gain >= 0. A plain product would overshoot at strong edges (halos) when the
     gain is above 1 and would erase edges together with noise when it is below.
     """
+    if not torch.is_grad_enabled():  # tanh by the sigmoid, which is several times as fast
+        bent = torch.sigmoid(x * (2 / scale)).mul_(2 * scale).sub_(scale)
+        return torch.addcmul(x, bent, gain - 1)
     return x + (gain - 1) * scale * torch.tanh(x / scale)
 
 
@@ -117,6 +130,11 @@ class _Block(nn.Sequential):
         nn.init.kaiming_normal_(convolution.weight, a=0.1)
         nn.init.zeros_(cast(torch.Tensor, convolution.bias))
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            return super().forward(x)
+        return F.leaky_relu_(self[0](x), 0.1)
+
 
 class _Residual(nn.Module):
     def __init__(self, channels: int):
@@ -125,6 +143,17 @@ class _Residual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.block(x)
+
+
+def _head(head: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    """Apply a 1x1 convolution; without a gradient as a product of matrices, which is faster."""
+    if torch.is_grad_enabled() or len(features) > 1:
+        return head(features).contiguous()
+    weight, bias = cast(nn.Conv2d, head).weight[:, :, 0, 0], cast(nn.Conv2d, head).bias
+    pixels = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+    return torch.addmm(cast(torch.Tensor, bias)[:, None], weight, pixels.t()).view(
+        1, -1, *features.shape[2:]
+    )
 
 
 class BoundedFusionNetwork(nn.Module):
@@ -233,7 +262,10 @@ class BoundedFusionNetwork(nn.Module):
         }
 
     def _features(self, pair: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        half = self.encode_half(F.pixel_unshuffle(pair - 0.5, 2))
+        start = F.pixel_unshuffle(pair - 0.5, 2)
+        if not torch.is_grad_enabled():
+            start = start.contiguous(memory_format=torch.channels_last)  # and all that follows
+        half = self.encode_half(start)
         quarter = self.encode_quarter(half)
         eighth = self.encode_eighth(quarter)
         sixteenth = self.encode_sixteenth(eighth)
@@ -265,16 +297,19 @@ class BoundedFusionNetwork(nn.Module):
         fused = level + maps["brightness"] + _stretch(base - level, maps["contrast"], scale=0.25)
 
         share_and_amount = [
-            _enlarge(self.band_heads[0](half)),
-            self.band_heads[1](half),
-            self.band_heads[2](quarter),
+            _enlarge(_head(self.band_heads[0], half)),
+            _head(self.band_heads[1], half),
+            _head(self.band_heads[2], quarter),
         ]
         start = math.log(1 / (self.max_gain - 1))  # the sigmoid is 1 / max_gain there
         for band, detail, heads in reversed(
             list(zip(self.bands, details, share_and_amount, strict=True))
         ):
             energy = _enlarge(_halve(detail.square())) + 1e-4
-            stronger = energy[:, :1].log() - energy[:, 1:].log()
+            if torch.is_grad_enabled():
+                stronger = energy[:, :1].log() - energy[:, 1:].log()
+            else:
+                stronger = (energy[:, :1] / energy[:, 1:]).log_()
             preference = _enlarge(preference)
             share = torch.sigmoid(_limit(heads[:, :1]) + stronger + 0.5 * preference)
             amount = self.max_gain * torch.sigmoid(heads[:, 1:] + start)
