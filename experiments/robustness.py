@@ -26,7 +26,8 @@ from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from experiments.ablation.measures import Sample
-from experiments.ablation.run import real_samples, scene_samples, weights_digest
+from experiments.ablation.run import weights_digest
+from experiments.ablation.samples import real_samples, scene_samples
 from experiments.embedded_clip import adversarial
 from ldf_utils.clip.attributes import attribute_scores
 from ldf_utils.clip.loading import load_clip

@@ -1,4 +1,5 @@
 import csv
+import importlib.util
 import json
 import math
 from dataclasses import replace
@@ -9,21 +10,27 @@ import pytest
 import torch
 
 from experiments.ablation import __main__ as command_line
-from experiments.ablation import measures, report, run
+from experiments.ablation import measures, report, run, samples
 from experiments.ablation.measures import Sample
-from experiments.ablation.run import Settings
-from experiments.ablation.variants import VARIANTS, Variant
+from experiments.ablation.objects import mean_separation, separation
+from experiments.ablation.samples import Settings
+from experiments.ablation.variants import GROUPS, VARIANTS, WORDS, Variant
 from experiments.painted.scenes import Box
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import PROMPTS, ClipError
 from ldf_utils.data.blur import gaussian_blur
+from ldf_utils.data.images import write_image
 from ldf_utils.evaluation import ablation
 from ldf_utils.evaluation.ablation import (
     BASE,
     COSTS,
+    DECLARED,
+    EFFECTS,
     FULL,
     HYPOTHESES,
+    LANGUAGE,
     MEASURES,
+    PARTS,
     Difference,
     Hypothesis,
     Study,
@@ -63,6 +70,18 @@ def ramp(height=48, width=64):
 def test_variants_and_hypotheses_fit_together():
     assert len(NAMES) == len(VARIANTS) == 10
     assert FULL in NAMES and NAMES[FULL].changes == {}
+    known = {v.name: v for group in GROUPS.values() for v in group}
+    for group in GROUPS.values():
+        assert all(known[v.name] == v for v in group), "one name, two trainings"
+        for variant in group:  # every setting exists and is within its limits
+            replace(BASE, **variant.changes)
+    for hypothesis in DECLARED:
+        assert {hypothesis.variant, hypothesis.baseline} <= set(known)
+        assert hypothesis.measure in MEASURES and hypothesis.sign in (-1, 1)
+    for group, hypotheses in (("parts", PARTS), ("words", EFFECTS), ("network", LANGUAGE)):
+        names = {v.name for v in GROUPS[group]}
+        used = {n for h in hypotheses for n in (h.variant, h.baseline)}
+        assert names == used, f"{group}: a training without a hypothesis, or one without training"
     for hypothesis in HYPOTHESES:
         assert {hypothesis.variant, hypothesis.baseline} <= set(
             NAMES
@@ -75,8 +94,20 @@ def test_variants_and_hypotheses_fit_together():
     assert set(COSTS) <= set(MEASURES)
 
 
+def test_each_word_has_its_opposite_and_one_measure():
+    words = list(WORDS)
+    assert len(words) == len(EFFECTS) == 12  # on rendered and on real pairs: 24 effects
+    for one, other in zip(EFFECTS[::2], EFFECTS[1::2], strict=True):
+        assert one.measure == other.measure and (one.sign, other.sign) == (1, -1)
+    assert [h.variant for h in EFFECTS] == [f"word {word}" for word in words]
+    for hypothesis in EFFECTS:
+        assert not MEASURES[hypothesis.measure].needs_truth, "to be measured on real pairs as well"
+
+
 def test_every_sentence_is_in_words_that_the_embedded_model_knows():
     clip = load_clip("mini")
+    for sentence in WORDS.values():
+        assert len(clip.encode_text([sentence])) == 1
     for variant in VARIANTS:
         prompts = replace(BASE, **variant.changes).prompts
         assert len(clip.encode_text(list(prompts))) == 3
@@ -153,9 +184,17 @@ def test_without_truth_only_what_needs_none_is_measured(generator):
     def network(infrared, visible):
         return (infrared + visible) / 2
 
-    real = measures.measure_network(network, [sample(picture)])
+    boxes = (Box("person", 10, 10, 30, 50), Box("car", 30, 10, 60, 30))
+    clip = load_clip("mini")
+    real = measures.measure_network(network, [sample(picture, boxes=boxes)], clip)
+    without = measures.measure_network(network, [sample(picture)])
+    assert set(real) - set(without) == {
+        *("direction", "objects_contrast"),
+        *(f"{kind}_{what}" for kind in ("people", "vehicles") for what in ("area", "contrast")),
+    }
     assert set(real) == {name for name, m in MEASURES.items() if not m.needs_truth}
-    scenes = measures.measure_network(network, [sample(picture, oracle=picture)])
+    scene = sample(picture, oracle=picture, boxes=boxes)
+    scenes = measures.measure_network(network, [scene], clip)
     assert set(scenes) == set(MEASURES) - {"gap", "standing_out"}  # no warm object there
     assert scenes["ssim_oracle"] == pytest.approx(1)
 
@@ -172,6 +211,77 @@ def test_the_share_of_noise_that_comes_through(generator):
     assert share(lambda infrared, visible: gaussian_blur(visible, 2)) < 0.1
 
 
+def test_objects_are_told_from_the_ring_around_them():
+    """Counted by hand: around an object of 100 levels, 138 pixels have 60 levels and 90 have 140."""
+    picture = torch.full((60, 60), 60 / 255)
+    picture[:, 30:] = 140 / 255
+    picture[20:40, 25:35] = 100 / 255
+    area, levels = separation(picture, Box("person", 25, 20, 35, 40))
+    assert area == pytest.approx(138 / 228)
+    assert levels == pytest.approx(100 - (138 * 60 + 90 * 140) / 228)
+    picture[:, 30:] = 60 / 255
+    picture[20:40, 25:35] = 100 / 255
+    for made in (picture, 1 - picture):  # a dark object counts as a bright one
+        area, levels = separation(made, Box("person", 25, 20, 35, 40))
+        assert area == pytest.approx(1.0) and levels == pytest.approx(40)
+    picture[::2, :] = 100 / 255  # half of the ring is as the object
+    area, _ = separation(picture, Box("person", 25, 20, 35, 40))
+    assert area == pytest.approx(0.75, abs=0.05)
+    assert separation(picture, Box("person", 0, 0, 2, 2)) is None
+    boxes = [Box("Person", 25, 20, 35, 40), Box("car", 2, 2, 12, 12), Box("dog", 0, 0, 30, 30)]
+    person, car = separation(picture, boxes[0]), separation(picture, boxes[1])
+    both = mean_separation(picture[None], boxes, ("person", "car"))
+    assert both == pytest.approx([(person[k] + car[k]) / 2 for k in (0, 1)])
+    assert math.isnan(mean_separation(picture[None], boxes, ("truck",))[0])
+
+
+def test_separation_is_that_of_the_shared_tool(shared_dir, generator):
+    tool = shared_dir / "tools" / "visibility.py"
+    if not tool.is_file():
+        pytest.skip(f"no {tool}")
+    spec = importlib.util.spec_from_file_location("visibility", tool)
+    visibility = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(visibility)
+    levels = torch.randint(256, (70, 90), generator=generator)
+    for edges in ((10, 12, 30, 60), (60, 5, 95, 40), (0, 0, 9, 9), (40, 40, 42, 44)):
+        got = separation(levels / 255, Box("person", *edges))
+        expected = visibility.box_stats(levels.double().numpy(), edges)
+        assert (got is None) == (expected is None)
+        if got is not None:
+            assert got == pytest.approx(expected, abs=1e-9)
+
+
+def test_rendered_and_real_pairs_are_cut_about_their_objects(tmp_path, generator):
+    found = samples.rendered_samples(3, 128)
+    assert len(found) == 3 and all(max(s.infrared.shape[-2:]) <= 128 for s in found)
+    for made in found:
+        assert made.oracle.shape == made.warm.shape == made.infrared.shape
+        assert all(0 <= b.xmin < b.xmax <= 128 and 0 <= b.ymin < b.ymax <= 128 for b in made.boxes)
+    assert any(made.boxes for made in found)
+    for name in ("a", "b", "c"):
+        for side in ("ir", "vi"):
+            picture = torch.rand(1, 100, 150, generator=generator)
+            write_image(picture, tmp_path / "Some" / side / f"{name}.png")
+    (tmp_path / "Some" / "labels").mkdir()
+    table = tmp_path / "Some" / "labels" / "boxes.csv"
+    table.write_text("image,xmin,ymin,xmax,ymax,name\nb.png,110.2,60,130,90,person\n")
+    (part,) = samples.real_samples(str(tmp_path), 2, 64)
+    assert part.name == "Some/b" and part.infrared.shape == (1, 64, 64)
+    assert part.boxes == (Box("person", 24, 24, 44, 54),)
+    table.write_text("image,xmin,ymin,xmax,ymax,name\nb.png,110.2,60,many,90,person\n")
+    with pytest.raises(ValueError, match="boxes.csv, line 2: expected image,xmin"):
+        samples.real_samples(str(tmp_path), 2, 64)
+
+
+def test_a_study_can_train_on_the_rendered_set_and_on_folders(set_folder, tmp_path):
+    settings = replace(TINY, train=("rendered", str(set_folder)), held_out=1, side=64)
+    made = run.run_study(settings, tmp_path, [NAMES["angle"]], (0,), progress=False)
+    assert made.places == ["rendered"] and made.settings["train"] == ["rendered", "Some"]
+    found = made.runs[0]["measures"]["rendered"]
+    assert 0 <= found["direction"] <= 2 and found["ssim_oracle"] <= 1 and found["artifacts"] >= 0
+    assert "Trained on rendered, Some" in report.report(made)
+
+
 def test_real_pairs_are_cut_from_the_middle(tmp_path, generator):
     from ldf_utils.data.images import write_image
 
@@ -179,7 +289,7 @@ def test_real_pairs_are_cut_from_the_middle(tmp_path, generator):
         for folder in ("ir", "vi"):
             image = torch.rand(1, 41, 71, generator=generator)
             write_image(image, tmp_path / "Some" / folder / f"{k}.png")
-    found = run.real_samples(str(tmp_path), 2, 40)
+    found = samples.real_samples(str(tmp_path), 2, 40)
     assert [s.name for s in found] == ["Some/0", "Some/2"]
     for real in found:
         assert real.infrared.shape == real.visible.shape == (1, 40, 40)

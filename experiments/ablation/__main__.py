@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.ablation.report import write_study
-from experiments.ablation.run import Settings, run_study
-from experiments.ablation.variants import VARIANTS, Variant
+from experiments.ablation.run import run_study
+from experiments.ablation.samples import Settings
+from experiments.ablation.variants import GROUPS, Variant
 from ldf_utils.data.cli import run_command
-from ldf_utils.evaluation.ablation import BASE
+from ldf_utils.evaluation.ablation import BASE, DECLARED
 from ldf_utils.training.config import TrainConfig, parse_setting
 
 # --- command line
@@ -22,9 +23,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.ablation",
         description="Train with other terms and other sentences, at equal steps, and compare.",
-        epilog="Arms: " + "; ".join(f"{variant.name} ({variant.label})" for variant in VARIANTS),
+        epilog="\n".join(
+            f"{group}: " + "; ".join(f"{variant.name} ({variant.label})" for variant in variants)
+            for group, variants in GROUPS.items()
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", metavar="DIR", help="folder of real sets to measure on as well")
+    parser.add_argument(
+        "--group", choices=GROUPS, default="terms", help="which variants (default: terms)"
+    )
+    parser.add_argument(
+        "--train",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="train on these sets, or folders of sets, in place of painted scenes; the word "
+        "rendered names the training part of the set that ships",
+    )
     parser.add_argument("--steps", type=int, default=BASE.steps, help="of every training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
@@ -48,12 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(names: Sequence[str] | None) -> list[Variant]:
-    known = {variant.name: variant for variant in VARIANTS}
+def _chosen(group: str, names: Sequence[str] | None) -> list[Variant]:
+    known = {variant.name: variant for variant in GROUPS[group]}
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise ValueError(f"there is no variant {unknown[0]!r}; expected some of {', '.join(known)}")
-    return [variant for variant in VARIANTS if names is None or variant.name in names]
+    return [variant for name, variant in known.items() if names is None or name in names]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,13 +78,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
         values = BASE.to_dict() | {"steps": arguments.steps, "clip": arguments.clip}
         config = TrainConfig.from_dict(values | dict(arguments.set))
-        settings = Settings(config=config, data=arguments.data)
+        settings = Settings(config=config, data=arguments.data, train=tuple(arguments.train))
         begin = time.perf_counter()
         study = run_study(
-            settings, arguments.output, _chosen(arguments.only), arguments.seeds, arguments.jobs
+            settings,
+            arguments.output,
+            _chosen(arguments.group, arguments.only),
+            arguments.seeds,
+            arguments.jobs,
         )
         paths = write_study(study, arguments.output)
-        for finding in study.findings():
+        for finding in study.findings(DECLARED):
             hypothesis = finding.hypothesis
             print(
                 f"{hypothesis.variant} against {hypothesis.baseline}, {hypothesis.measure} "

@@ -10,11 +10,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from experiments.ablation.objects import PEOPLE, VEHICLES, mean_separation
 from experiments.embedded_clip import truth
 from experiments.painted.scenes import Box
+from ldf_utils.clip.model import PROMPTS, ClipSpace
 from ldf_utils.data.blur import gaussian_blur
 from ldf_utils.evaluation.ablation import BASE, MEASURES
 from ldf_utils.fusion.inference import fuse_tensors
+from ldf_utils.losses.direction import direction_loss, text_directions
 from ldf_utils.metrics import METRICS, background_detail, psnr_to_oracle, ssim_to_oracle, warm_gap
 
 # --- what is measured
@@ -31,7 +34,7 @@ class Sample:
         warm: the same shape, 1 where warm objects are (a scene), or where the infrared is
             brightest (3 percent of a real picture).
         oracle: the true fusion, or None.
-        boxes: the objects of a scene.
+        boxes: the objects of a scene, or the labels of a real picture.
     """
 
     name: str
@@ -170,6 +173,21 @@ def _ssim_oracle(fused: torch.Tensor, sample: Sample) -> float:
     return ssim_to_oracle(fused[None], _oracle(sample)[None]).item()
 
 
+def _objects(labels: tuple[str, ...], place: int) -> Callable[[torch.Tensor, Sample], float]:
+    """Return a measure of `mean_separation`: its area (place 0) or its levels (place 1)."""
+
+    def measured(fused: torch.Tensor, sample: Sample) -> float:
+        return mean_separation(fused, sample.boxes, labels)[place]
+
+    return measured
+
+
+def direction_of(fused: torch.Tensor, sample: Sample, clip: ClipSpace) -> float:
+    """Compute L_dir of the paper's sentences on the whole sample."""
+    images = clip.encode_image(torch.stack([fused, sample.infrared, sample.visible]))
+    return direction_loss(*images.split(1), text_directions(clip, PROMPTS)).item()
+
+
 _FUNCTIONS: dict[str, Callable[..., float]] = {
     "brightness": _brightness,
     "contrast": _level("SD"),
@@ -182,6 +200,13 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
     "correlation_visible": _correlation_visible,
     "near_sources": _near_sources,
     "ssim_sources": _level("SSIM"),
+    "direction": direction_of,
+    "artifacts": _level("Nabf"),
+    "people_area": _objects(PEOPLE, 0),
+    "people_contrast": _objects(PEOPLE, 1),
+    "vehicles_area": _objects(VEHICLES, 0),
+    "vehicles_contrast": _objects(VEHICLES, 1),
+    "objects_contrast": _objects((*PEOPLE, *VEHICLES), 1),
     "gap": _gap,
     "standing_out": _standing_out,
     "texture": _texture_kept,
@@ -189,28 +214,31 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
     "ssim_oracle": _ssim_oracle,
 }
 
-_FUSES_AGAIN = {"noise_passed"}  # takes the network as well, to fuse once more
-
 
 @torch.no_grad()
-def measure_network(network: nn.Module, samples: Sequence[Sample]) -> dict[str, float]:
+def measure_network(
+    network: nn.Module, samples: Sequence[Sample], clip: ClipSpace | None = None
+) -> dict[str, float]:
     """Means over samples of all that can be measured on them.
 
     Args:
         network: maps infrared and visible to fused luminance.
         samples: at least one, all with a truth or all without.
+        clip: for ``direction``, which is left out without it.
 
     Returns:
         Name of the measure to mean; a sample in which a measure has no value (no warm object) is
         left out of its mean, and a measure without any value is left out.
     """
+    also = {"noise_passed": network, "direction": clip}  # what a function takes as well
     columns: dict[str, list[float]] = {}
     for sample in samples:
         fused = fuse_tensors(network, sample.infrared[None], sample.visible[None])[0]
         for name, measure in MEASURES.items():
-            if sample.oracle is None and measure.needs_truth:
+            if (sample.oracle is None and measure.needs_truth) or also.get(name, "") is None:
                 continue
-            value = _FUNCTIONS[name](fused, sample, *([network] if name in _FUSES_AGAIN else []))
+            more = [also[name]] if name in also else []
+            value = _FUNCTIONS[name](fused, sample, *more)
             if not math.isnan(value):
                 columns.setdefault(name, []).append(value)
     return {name: math.fsum(values) / len(values) for name, values in columns.items()}

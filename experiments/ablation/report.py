@@ -8,11 +8,16 @@ from pathlib import Path
 from ldf_utils.data.files import write_json, write_rows, write_text
 from ldf_utils.evaluation.ablation import (
     _WHERE,
+    EFFECTS,
+    HYPOTHESES,
+    LANGUAGE,
     MEASURES,
     MOVED,
     NOTE,
+    OBJECT_EFFECTS,
     ONE_SEED,
     OTHER_WAY,
+    PARTS,
     STAYED,
     Finding,
     Study,
@@ -36,6 +41,30 @@ def _summary(findings: Sequence[Finding]) -> list[str]:
     return lines
 
 
+_HEADS = (
+    (HYPOTHESES, "## What was said, and what moved"),
+    (PARTS, "## Why each part is there"),
+    (EFFECTS, "## What each word moves"),
+    (LANGUAGE, "## Does language lead, and does it help?"),
+    (OBJECT_EFFECTS, "## Salient and hidden, by kind of object"),
+)
+
+
+def _tables(study: Study) -> list[str]:
+    """Return a summary and a table of the verdicts for each list of hypotheses."""
+    lines = []
+    for hypotheses, head in _HEADS:
+        findings = study.findings(hypotheses)
+        if findings:
+            lines += [head, "", *_summary(findings), "", verdict_table(findings), ""]
+    return lines
+
+
+def _trained_on(study: Study) -> str:
+    sets = study.settings.get("train")
+    return ", ".join(sets) if sets else f"{study.settings['scenes']} painted scenes"
+
+
 def report(study: Study) -> str:
     """Write the results as Markdown: verdicts, what patches cost, and all means."""
     config = study.settings["config"]
@@ -46,8 +75,7 @@ def report(study: Study) -> str:
         f"{config['batch']} crops of {config['crop']} pixels, with {len(study.seeds)} seed(s); "
         f"perceptual weight {config['weight_perceptual']:g}, learning rate "
         f"{config['learning_rate']:g}; CLIP `{study.clip['name']}`, weights "
-        f"{study.clip['weights_sha256'][:12]}. Trained on {study.settings['scenes']} generated "
-        "scenes; measured on "
+        f"{study.clip['weights_sha256'][:12]}. Trained on {_trained_on(study)}; measured on "
         + " and ".join(f"{count} {_WHERE[place]}" for place, count in study.samples.items())
         + (f" ({', '.join(study.settings['data'])})" if study.settings["data"] else "")
         + ".",
@@ -56,26 +84,23 @@ def report(study: Study) -> str:
         "twice its standard deviation over the seeds (the spread), in the direction that was "
         "declared beforehand.",
         "",
-        *_summary(study.findings()),
-        "",
-        "## What was said, and what moved",
-        "",
-        verdict_table(study.findings()),
-        "",
+        *_tables(study),
         NOTE,
         "",
-        "## What patches cost",
-        "",
-        "The variant with patches minus that without (direction and angle only), same seeds. A "
-        "step is counted in seconds of one core.",
-        "",
-        cost_table(study),
-        "",
     ]
+    if study.costs():
+        lines += [
+            "## What patches cost",
+            "",
+            "The variant with patches minus that without (direction and angle only), same seeds. A "
+            "step is counted in seconds of one core.",
+            "",
+            cost_table(study),
+            "",
+        ]
     for place in study.places:
-        measures = [name for name, m in MEASURES.items() if place == "scenes" or not m.needs_truth]
         measures = [
-            name for name in measures if any(name in r["measures"][place] for r in study.runs)
+            name for name in MEASURES if all(name in r["measures"][place] for r in study.runs)
         ]
         lines += [
             f"## All means on {_WHERE[place]}",
@@ -87,6 +112,13 @@ def report(study: Study) -> str:
             cells = [f"{study.mean(variant, name, place):.3f}" for variant in study.variants]
             lines.append(f"| {MEASURES[name].label} | " + " | ".join(cells) + " |")
         lines.append("")
+    lines += ["| core seconds a step | share of patches kept, last step |", "|---|---|---|"]
+    lines[-2] = "| variant " + lines[-2]
+    for name in study.variants:
+        kept = [run["last"]["kept"] for run in study.runs_of(name) if "kept" in run["last"]]
+        share = f"{sum(kept) / len(kept):.2f}" if kept else "–"
+        lines.append(f"| {name} | {study.mean(name, 'seconds_per_step'):.2f} | {share} |")
+    lines.append("")
     lines += ["## The variants", ""]
     for name, variant in study.variants.items():
         said = f" Sentence: “{variant['sentence']}”." if variant["sentence"] else ""

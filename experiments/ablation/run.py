@@ -8,11 +8,14 @@ sentence should change is declared beforehand, as a measure and a sign
 not move, or moved the other way, where *moved* means that the mean difference is larger than twice
 its standard deviation over the seeds.
 
-The trainings run on generated scenes alone. The results are measured on held-out scenes, whose true
-fusion is known, and, where a folder of real pairs is named, on those as well.
+Without ``--train`` the trainings run on painted scenes and are measured on held-out ones, whose
+true fusion is known. With it they run on the named sets (``rendered``: the one that ships), and are
+measured on the test part of the rendered set. Where a folder of real pairs is named, they are
+measured on those as well, people and vehicles by their labels.
 
     python -m experiments.ablation --output runs/ablation   # resumes
     python -m experiments.ablation --data DIR --only filter noisy --seeds 0
+    python -m experiments.ablation --group parts --train rendered DIR --data DIR
 """
 
 from __future__ import annotations
@@ -22,9 +25,9 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -34,136 +37,23 @@ from torch import nn
 from tqdm.auto import tqdm
 
 import ldf_utils
-from experiments.ablation.measures import Sample, measure_network
+from experiments.ablation.measures import measure_network
+from experiments.ablation.samples import Settings, prepare, training_sets
 from experiments.ablation.variants import _OFF, VARIANTS, Variant
-from experiments.painted.scenes import render
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import ClipSpace
 from ldf_utils.data.cli import ignore_interrupts
 from ldf_utils.data.files import write_json
-from ldf_utils.data.images import luminance
-from ldf_utils.data.pairs import Pair, find_sets
-from ldf_utils.evaluation.ablation import BASE, Study
+from ldf_utils.data.pairs import find_sets
+from ldf_utils.evaluation.ablation import Study
 from ldf_utils.losses import direction
-from ldf_utils.training.config import TrainConfig
 from ldf_utils.training.trainer import fit
 
-OWN = ("measures.py", "run.py", "variants.py")
+OWN = ("measures.py", "objects.py", "run.py", "samples.py", "variants.py")
 """The files of `experiments.ablation` that train and measure."""
 
 TRUTH = ("__init__.py", "truth.py", "degradations.py")
 """The files of `experiments.embedded_clip` that say when an object stands out."""
-
-
-# --- what is trained and measured on
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides the results, but for the code and the weights of CLIP.
-
-    Attributes:
-        config: what all variants share.
-        scenes: generated scenes to train on.
-        held_out: generated scenes to measure on.
-        size: their height and width.
-        seed: of the worlds; those to measure on come from the next seed.
-        data: folder of real sets to measure on as well, or None.
-        pairs_per_set: real pairs of each set, evenly spread over it.
-        side: longest side of the part of a real pair that is used, cut from its middle.
-    """
-
-    config: TrainConfig = BASE
-    scenes: int = 120
-    held_out: int = 24
-    size: tuple[int, int] = (192, 256)
-    seed: int = 700
-    data: str | None = None
-    pairs_per_set: int = 4
-    side: int = 256
-
-    def __post_init__(self):
-        for name in ("scenes", "held_out", "pairs_per_set"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True)
-class StudyData:
-    """Pairs to train on and samples to measure on, and one number for all their pixels."""
-
-    pairs: tuple[Pair, ...]
-    samples: Mapping[str, tuple[Sample, ...]]
-    digest: str
-
-
-def scene_samples(count: int, size: tuple[int, int], seed: int) -> list[Sample]:
-    """Return generated scenes as samples; arguments as of `experiments.painted.scenes.render`."""
-    samples = []
-    for index in range(count):  # one by one, so that the noise does not depend on the count
-        scene = render(1, size, seed, start=index)
-        samples.append(
-            Sample(
-                f"{index:05d}",
-                scene.infrared[0],
-                luminance(scene.visible)[0],
-                scene.salient[0],
-                scene.oracle[0],
-                tuple(scene.boxes[0]),
-            )
-        )
-    return samples
-
-
-def _middle(pair: Pair, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the middle of a pair at its own pixels, sides even and at most ``side``."""
-    height, width = (min(length - length % 2, side) for length in pair.size)
-    top, left = (pair.size[0] - height) // 2, (pair.size[1] - width) // 2
-    inside = (slice(None), slice(top, top + height), slice(left, left + width))
-    return pair.infrared[inside].contiguous(), pair.luminance[inside].contiguous()
-
-
-def real_samples(data: str, pairs_per_set: int, side: int) -> list[Sample]:
-    """Parts of real pairs, evenly spread over each set.
-
-    Args:
-        data: folder of sets, as in `ldf_utils.data.pairs.find_sets`.
-        pairs_per_set: how many of each, at most.
-        side: longest side of a part.
-
-    Raises:
-        ImageError: as `find_sets`, or if a picture cannot be read.
-    """
-    samples = []
-    for name, pairs in find_sets(data).items():
-        count = min(pairs_per_set, len(pairs))
-        for place in torch.linspace(0, len(pairs) - 1, count).round().long().tolist():
-            infrared, visible = _middle(pairs[place], side)
-            edge = infrared.flatten().quantile(0.97)
-            warm = (infrared > edge).float()
-            samples.append(Sample(f"{name}/{pairs.names[place]}", infrared, visible, warm))
-    return samples
-
-
-@functools.lru_cache(maxsize=1)
-def prepare(settings: Settings) -> StudyData:
-    """Render the scenes and read the real pairs.
-
-    Raises:
-        ImageError: as `real_samples`.
-    """
-    training_samples = scene_samples(settings.scenes, settings.size, settings.seed)
-    samples = {"scenes": tuple(scene_samples(settings.held_out, settings.size, settings.seed + 1))}
-    if settings.data:
-        samples["pairs"] = tuple(real_samples(settings.data, settings.pairs_per_set, settings.side))
-    digest = hashlib.sha256()
-    for sample in (*training_samples, *(s for group in samples.values() for s in group)):
-        for image in (sample.infrared, sample.visible, sample.warm, sample.oracle):
-            if image is not None:
-                digest.update(image.contiguous().numpy().tobytes())
-        digest.update(repr(sample.boxes).encode())
-    pairs = tuple(Pair(s.name, s.infrared, s.visible) for s in training_samples)
-    return StudyData(pairs, samples, digest.hexdigest())
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -180,7 +70,8 @@ def code_files() -> list[Path]:
     package, experiments = Path(ldf_utils.__file__).parent, Path(__file__).parent.parent
     rooms = (room for room in package.iterdir() if room.name not in {"evaluation", "notebook"})
     files = [package / "__init__.py", *(path for room in rooms for path in room.rglob("*.py"))]
-    files += [package / "evaluation" / name for name in ("__init__.py", "ablation.py")]
+    own = ("__init__.py", "ablation.py", "declared.py")
+    files += [package / "evaluation" / name for name in own]
     files += [experiments / "embedded_clip" / name for name in TRUTH]
     return sorted(files + [experiments / "ablation" / name for name in OWN])
 
@@ -237,7 +128,7 @@ def run_variant(settings: Settings, variant: Variant, seed: int) -> dict[str, An
         "seconds_per_step": seconds / config.steps,
         "last": result.history[-1],
         "measures": {
-            place: measure_network(result.network, samples)
+            place: measure_network(result.network, samples, clip)
             for place, samples in study_data.samples.items()
         },
     }
@@ -348,6 +239,7 @@ def _outcomes(
 def _plain(settings: Settings) -> dict[str, Any]:
     plain = asdict(settings)
     plain["size"] = list(settings.size)
+    plain["train"] = [name for name, _ in training_sets(settings.train)]  # names, no path
     plain["data"] = sorted(find_sets(settings.data)) if settings.data else None  # names, no path
     return plain
 

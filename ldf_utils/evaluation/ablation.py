@@ -12,96 +12,50 @@ from typing import Any
 
 import torch
 
-from ldf_utils.training.config import TrainConfig
+from ldf_utils.evaluation.declared import (
+    BASE,
+    COSTS,
+    DECLARED,
+    EFFECTS,
+    FULL,
+    HYPOTHESES,
+    LANGUAGE,
+    MEASURES,
+    OBJECT_EFFECTS,
+    PARTS,
+    Hypothesis,
+    Measure,
+)
+
+__all__ = [
+    "BASE",
+    "COSTS",
+    "DECLARED",
+    "EFFECTS",
+    "FULL",
+    "HYPOTHESES",
+    "LANGUAGE",
+    "MEASURES",
+    "MOVED",
+    "NOTE",
+    "OBJECT_EFFECTS",
+    "ONE_SEED",
+    "OTHER_WAY",
+    "PARTS",
+    "SHIPPED_STUDY",
+    "STAYED",
+    "Difference",
+    "Finding",
+    "Hypothesis",
+    "Measure",
+    "Study",
+    "cost_table",
+    "load_study",
+    "verdict_table",
+]
 
 SHIPPED_STUDY = Path(__file__).parent.parent / "weights" / "ablation.json"
 """The results that ship with the package."""
-
-BASE = TrainConfig(
-    steps=300,
-    batch=4,
-    crop=128,
-    patches=8,
-    learning_rate=3e-3,
-    noise=0.08,
-    clip="mini",
-)
-"""What all variants share: the paper's weights, and noise in the sources that is worth a word."""
-
-FULL = "filter"
-"""The variant with all terms and the paper's sentence."""
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """What a change is expected to do, said before it is measured.
-
-    Attributes:
-        variant: name of the variant.
-        baseline: the variant it is compared with.
-        measure: name in `MEASURES`.
-        sign: +1 if it should rise, -1 if it should fall.
-        reason: the reason, in the words of the sentence or the purpose of the term.
-    """
-
-    variant: str
-    baseline: str
-    measure: str
-    sign: int
-    reason: str
-
-
-HYPOTHESES = (
-    Hypothesis("dark blurry", FULL, "brightness", -1, "dark"),
-    Hypothesis("dark blurry", FULL, "sharpness", -1, "blurry"),
-    Hypothesis("noisy", FULL, "noise_passed", +1, "noisy"),
-    Hypothesis("bright", FULL, "brightness", +1, "bright"),
-    Hypothesis("flat", FULL, "detail", -1, "flat background"),
-    Hypothesis("hidden", FULL, "gap", -1, "hidden objects"),
-    Hypothesis(FULL, "perceptual", "detail", +1, "detailed background"),
-    Hypothesis(FULL, "perceptual", "gap", +1, "salient objects"),
-    Hypothesis("direction", "perceptual", "contrast", +1, "the direction asks for a clear picture"),
-    Hypothesis("angle", "direction", "near_sources", +1, "the angle holds the picture back"),
-    Hypothesis("patches", "angle", "sharpness", +1, "patches ask in every part"),
-    Hypothesis("filter", "patches", "noise", -1, "the filter asks nothing of empty parts"),
-)
-
-COSTS = ("correlation_infrared", "correlation_visible", "ssim_sources", "psnr", "ssim_oracle")
-"""What patches may cost; the seconds of a step come on top."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """Describe something that is measured on a fused image.
-
-    Attributes:
-        label: with its unit, for tables and figures.
-        needs_truth: whether it can be measured on rendered scenes only.
-    """
-
-    label: str
-    needs_truth: bool = False
-
-
-MEASURES = {
-    "brightness": Measure("brightness: mean, levels"),
-    "contrast": Measure("contrast: SD, levels"),
-    "sharpness": Measure("sharpness: mean gradient AG, levels"),
-    "spatial_frequency": Measure("spatial frequency SF, levels"),
-    "noise": Measure("noise in flat places, levels"),
-    "noise_passed": Measure("share of added noise that comes through"),
-    "detail": Measure("background detail, levels"),
-    "correlation_infrared": Measure("correlation with the infrared"),
-    "correlation_visible": Measure("correlation with the visible"),
-    "near_sources": Measure("correlation with the sources, mean"),
-    "ssim_sources": Measure("SSIM to both sources, sum"),
-    "gap": Measure("warm objects above surroundings, levels", needs_truth=True),
-    "standing_out": Measure("share of warm objects that stand out", needs_truth=True),
-    "texture": Measure("background detail / true one", needs_truth=True),
-    "psnr": Measure("PSNR to the true fusion, dB", needs_truth=True),
-    "ssim_oracle": Measure("SSIM to the true fusion", needs_truth=True),
-}
-
 
 # --- what came of it
 
@@ -201,7 +155,7 @@ class Study:
         Raises:
             ValueError: for a variant that was not run, or what was not measured there.
         """
-        mine = [run for run in self.runs if run["variant"] == variant]
+        mine = self.runs_of(variant)
         if not mine:
             raise ValueError(f"no run of {variant!r}; there are {', '.join(self.variants)}")
         if measure == "seconds_per_step":
@@ -219,6 +173,14 @@ class Study:
         """Mean over the seeds; arguments and errors as `by_seed`."""
         values = self.by_seed(variant, measure, place).values()
         return math.fsum(values) / len(values)
+
+    def runs_of(self, variant: str) -> list[dict[str, Any]]:
+        """Return the rows of a variant, one a seed."""
+        return [run for run in self.runs if run["variant"] == variant]
+
+    def was_measured(self, variant: str, measure: str, place: str) -> bool:
+        """Say whether a measure was taken for a variant in a place."""
+        return any(measure in run["measures"].get(place, {}) for run in self.runs_of(variant))
 
     def compare(
         self, variant: str, baseline: str, measure: str, place: str = "scenes"
@@ -240,7 +202,8 @@ class Study:
             if hypothesis.variant not in self.variants or hypothesis.baseline not in self.variants:
                 continue
             for place in self.places:
-                if MEASURES[hypothesis.measure].needs_truth and place != "scenes":
+                both = (hypothesis.variant, hypothesis.baseline)
+                if not all(self.was_measured(v, hypothesis.measure, place) for v in both):
                     continue
                 difference = self.compare(
                     hypothesis.variant, hypothesis.baseline, hypothesis.measure, place
@@ -248,19 +211,21 @@ class Study:
                 found.append(Finding(hypothesis, place, difference))
         return found
 
-    def costs(self) -> list[tuple[str, str, Difference]]:
-        """List what patches cost: measure, place, variant with patches minus that without."""
-        if "patches" not in self.variants or "angle" not in self.variants:
+    def costs(
+        self, variant: str = "patches", baseline: str = "angle"
+    ) -> list[tuple[str, str, Difference]]:
+        """List what a part costs: measure, place, variant with the part minus that without."""
+        if variant not in self.variants or baseline not in self.variants:
             return []
         rows = [
-            (measure, place, self.compare("patches", "angle", measure, place))
+            (measure, place, self.compare(variant, baseline, measure, place))
             for place in self.places
             for measure in COSTS
-            if place == "scenes" or not MEASURES[measure].needs_truth
+            if self.was_measured(variant, measure, place)
         ]
         return [
             *rows,
-            ("seconds_per_step", "", self.compare("patches", "angle", "seconds_per_step")),
+            ("seconds_per_step", "", self.compare(variant, baseline, "seconds_per_step")),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -327,7 +292,11 @@ def load_study(path: str | Path | None = None) -> Study:
         )
 
 
-_WHERE = {"scenes": "held-out scenes", "pairs": "real pairs"}
+_WHERE = {
+    "scenes": "held-out scenes",
+    "rendered": "held-out rendered pairs",
+    "pairs": "real pairs",
+}
 
 
 _TITLES = {
