@@ -212,7 +212,7 @@ def test_the_share_of_noise_that_comes_through(generator):
 
 
 def test_objects_are_told_from_the_ring_around_them():
-    """Counted by hand: around an object of 100 levels, 138 pixels have 60 levels and 90 have 140."""
+    """Counted by hand: around an object of 100 levels, 138 pixels have 60 and 90 have 140."""
     picture = torch.full((60, 60), 60 / 255)
     picture[:, 30:] = 140 / 255
     picture[20:40, 25:35] = 100 / 255

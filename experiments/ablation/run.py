@@ -73,6 +73,7 @@ def code_files() -> list[Path]:
     own = ("__init__.py", "ablation.py", "declared.py")
     files += [package / "evaluation" / name for name in own]
     files += [experiments / "embedded_clip" / name for name in TRUTH]
+    files += [experiments / "painted" / name for name in ("__init__.py", "scenes.py")]
     return sorted(files + [experiments / "ablation" / name for name in OWN])
 
 
