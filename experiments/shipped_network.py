@@ -1,6 +1,7 @@
 """The fusion network that ships with the repository: train it, measure it, write its card.
 
-python -m experiments.shipped_network train              # on generated scenes alone
+python -m experiments.shipped_network train              # on painted scenes alone
+python -m experiments.shipped_network train --settings paper --train rendered DIR --output DIR
 python -m experiments.shipped_network card [--data DIR]  # figures on held-out scenes and real sets
 """
 
@@ -12,12 +13,14 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
+from experiments.ablation.samples import training_sets
 from experiments.painted.scenes import render
 from ldf_utils import evaluation
 from ldf_utils.clip.loading import load_clip
@@ -28,7 +31,7 @@ from ldf_utils.data.pairs import Pair, PairFolder, find_sets
 from ldf_utils.fusion import rules
 from ldf_utils.fusion.inference import fuse_tensors
 from ldf_utils.networks.checkpoint import load_network, save_network
-from ldf_utils.training.config import TrainConfig
+from ldf_utils.training.config import NETWORKS, TrainConfig, parse_setting
 from ldf_utils.training.trainer import fit
 
 FOLDER = Path(__file__).resolve().parent.parent / "ldf_utils" / "weights"
@@ -43,6 +46,8 @@ CONFIG = TrainConfig(
     weight_perceptual=200.0,  # high, since the small CLIP is easily fooled
     clip="mini",
 )
+SETTINGS = {"shipped": CONFIG, "paper": replace(CONFIG, weight_perceptual=10.0)}
+"""The settings of what ships, and the same with the paper's weights: 2, 10, 6 and 10."""
 METRICS = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM")
 
 
@@ -56,23 +61,36 @@ def scene_pairs(count: int, seed: int, size: tuple[int, int] = SIZE) -> list[Pai
     return pairs
 
 
-def train(config: TrainConfig = CONFIG, folder: Path = FOLDER) -> Path:
-    """Train on generated scenes alone, and write the weights with a record of the settings.
+def train(
+    config: TrainConfig = CONFIG, folder: Path = FOLDER, sets: Sequence[str] = (), name: str = ""
+) -> Path:
+    """Train, and write the weights with a record of the settings.
 
     Args:
         config: the settings; the default made the shipped weights.
         folder: where the weights and the record go.
+        sets: to train on, as `experiments.ablation.samples.Settings.train` names them; painted
+            scenes alone if empty.
+        name: of the settings in `SETTINGS`, for the record.
 
     Returns:
         The path of the weights.
+
+    Raises:
+        ImageError: if a set is missing or cannot be read.
     """
     clip = load_clip(config.clip)
-    pairs = scene_pairs(SCENES, SEED)
+    opened = training_sets(sets)
+    pairs: list[Pair] = [pair for _, opened_set in opened for pair in opened_set]
+    pairs = pairs or scene_pairs(SCENES, SEED)
     started = time.perf_counter()
     result = fit(config, pairs, clip=clip, folder="runs/shipped")
+    options = f" --settings {name}" if name not in ("", "shipped") else ""
+    options += " --train " + " ".join(found for found, _ in opened) if opened else ""
     record = {
-        "command": "python -m experiments.shipped_network train",
-        "scenes": SCENES,
+        "command": f"python -m experiments.shipped_network train{options}",
+        "scenes": 0 if opened else SCENES,
+        "sets": {found: len(opened_set) for found, opened_set in opened},
         "size": SIZE,
         "seed": SEED,
         "config": config.to_dict(),
@@ -150,6 +168,16 @@ def among_rivals(rows: Mapping[str, Mapping[str, float]], path: str) -> dict[str
     return {name: {"rank": round(ranks[name], 2), **means[name]} for name in ranks}
 
 
+def _data(record: Mapping[str, Any]) -> str:
+    """Say in words what a network was trained on."""
+    if record.get("sets"):
+        return ", ".join(f"{count} pairs of {name}" for name, count in record["sets"].items())
+    return (
+        f"{record['scenes']} generated pairs of {record['size'][1]} x {record['size'][0]} pixels, "
+        f"seed {record['seed']}; no real picture"
+    )
+
+
 def card(
     record: Mapping[str, Any],
     table: Mapping[str, Any],
@@ -171,14 +199,13 @@ def card(
     lines = [
         "# The fusion network that ships",
         "",
-        f"`{WEIGHTS}`: a `BoundedFusionNetwork` of {record['parameters']:,} parameters "
-        f"({size / 1e6:.2f} MB). It mixes and amplifies what the two sources contain; it cannot "
-        "invent texture.",
+        f"`{WEIGHTS}`: a `{NETWORKS[config['network']].__name__}` of "
+        f"{record['parameters']:,} parameters ({size / 1e6:.2f} MB). It mixes and amplifies what the "
+        "two sources contain; it cannot invent texture.",
         "",
         "| | |",
         "|---|---|",
-        f"| data | {record['scenes']} generated pairs of {record['size'][1]} x "
-        f"{record['size'][0]} pixels, seed {record['seed']}; no real picture |",
+        f"| data | {_data(record)} |",
         f"| CLIP | the embedded CLIP (`{config['clip']}`) |",
         f"| training | {config['steps']} steps of {config['batch']} crops of {config['crop']} "
         f"pixels, {config['patches']} patches each, {record['minutes']} minutes on "
@@ -228,14 +255,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m experiments.shipped_network", description=__doc__
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("train", help="train and write the weights")
+    training = commands.add_parser("train", help="train and write the weights")
+    training.add_argument("--settings", choices=SETTINGS, default="shipped")
+    training.add_argument(
+        "--set",
+        type=parse_setting,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting of ldf_utils.training, such as network=salient",
+    )
+    training.add_argument(
+        "--train",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="sets, or folders of sets; the word rendered names the training part of the set that "
+        "ships (default: painted scenes)",
+    )
+    training.add_argument(
+        "--output", type=Path, default=FOLDER, metavar="DIR", help="of weights and record"
+    )
     writing = commands.add_parser("card", help="measure and write the card")
     writing.add_argument("--data", help="folder of real sets, each with ir/ and vi/")
     writing.add_argument("--rivals", help="CSV of published means on the set TNO")
     args = parser.parse_args(argv)
     try:
         if args.command == "train":
-            print(f"weights in {train().name}")
+            config = TrainConfig.from_dict(SETTINGS[args.settings].to_dict() | dict(args.set))
+            path = train(config, args.output, args.train, args.settings)
+            print(f"weights in {path.name}")
         else:
             record = json.loads((FOLDER / RECORD).read_text(encoding="utf-8"))
             size = (FOLDER / WEIGHTS).stat().st_size

@@ -27,7 +27,7 @@ def test_the_shares_are_those_of_the_pictures(folder):
     assert found.kept["bits > 6, visible"] == found.kept["none"] == 1
     assert found.kept["upper half"] == 0.5
     assert found.kept["normalized > 6, both"] == 1.0, "views between 13 levels, stretched"
-    assert 4 < found.bits[0] < 8 and found.bits[1] > 6
+    assert 3 < found.bits[0] < 8 and found.bits[1] > 6
 
 
 def test_the_command_writes_a_table_and_names_what_is_wrong(folder, tmp_path, monkeypatch, capsys):

@@ -1,14 +1,17 @@
 """The network that ships gives what it gave: its output for a pair made by a formula is kept."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from experiments import shipped_network
 from ldf_utils.data.files import atomic_path
 from ldf_utils.networks import bounded
 from ldf_utils.networks.checkpoint import load_network
+from ldf_utils.networks.salient import SalientFusionNetwork
 
 STORED = Path(__file__).parent / "data" / "shipped_network.npz"
 
@@ -77,3 +80,21 @@ if __name__ == "__main__":
         np.savez_compressed(
             temporary, **{name: value.astype(np.float16) for name, value in outputs().items()}
         )
+
+
+def test_the_command_trains_on_named_sets_with_the_papers_weights(
+    set_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    small = [f"--set={setting}" for setting in ("steps=1", "batch=1", "crop=32", "patches=1")]
+    to = ["--settings", "paper", "--train", str(set_folder), "--output", str(tmp_path)]
+    assert shipped_network.main(["train", *to, *small, "--set=network=salient"]) == 0
+    record = json.loads((tmp_path / shipped_network.RECORD).read_text(encoding="utf-8"))
+    config = record["config"]
+    weights = [config[f"weight_{t}"] for t in ("direction", "patch", "angle", "perceptual")]
+    assert weights == [2, 10, 6, 10] and record["sets"] == {"Some": 4}
+    assert record["command"].endswith("train --settings paper --train Some")
+    assert isinstance(load_network(tmp_path / shipped_network.WEIGHTS), SalientFusionNetwork)
+    assert "4 pairs of Some" in shipped_network.card(record, {}, 1000)
+    assert shipped_network.main(["train", "--set", "steps=0", "--output", str(tmp_path)]) == 1
+    assert "steps must be >= 1, got 0" in capsys.readouterr().err
