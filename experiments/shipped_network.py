@@ -200,8 +200,8 @@ def card(
         "# The fusion network that ships",
         "",
         f"`{WEIGHTS}`: a `{NETWORKS[config['network']].__name__}` of "
-        f"{record['parameters']:,} parameters ({size / 1e6:.2f} MB). It mixes and amplifies what the "
-        "two sources contain; it cannot invent texture.",
+        f"{record['parameters']:,} parameters ({size / 1e6:.2f} MB). It mixes and amplifies what "
+        "the two sources contain; it cannot invent texture.",
         "",
         "| | |",
         "|---|---|",

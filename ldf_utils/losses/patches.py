@@ -307,8 +307,10 @@ def cut_patches(
     patches = crop_and_turn(images, draws)
     if patches.shape[-1] == size:
         return patches
+    # The low-pass filter of the released resize does nothing where a view is enlarged.
+    smooth = patches.shape[-1] > size
     return F.interpolate(
-        patches, (size, size), mode="bilinear", align_corners=False, antialias=True
+        patches, (size, size), mode="bilinear", align_corners=False, antialias=smooth
     )
 
 

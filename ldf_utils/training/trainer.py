@@ -280,7 +280,8 @@ class _Run:
                     f"warning: no patch passed the entropy filter in {self.without_patch} steps "
                     "(kept 0), so the patch term teaches nothing. Lower entropy_threshold (now "
                     f"{self.config.entropy_threshold:g} bits, which both sources have to exceed; 0 "
-                    "keeps every patch), or look whether the pictures are too dark",
+                    "keeps every patch), choose another patch_filter (upper_half keeps one half of "
+                    "the patches of every picture), or look whether the pictures are too dark",
                     file=sys.stderr,
                 )
 
