@@ -19,29 +19,27 @@ from torch.nn.functional import interpolate
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import write_text
 from ldf_utils.data.images import write_image
-from ldf_utils.data.pairs import read_pair
+from ldf_utils.data.sets import rendered_sets
+from ldf_utils.data.truth import warm_people
 from ldf_utils.fusion.inference import fuse_pair
 from ldf_utils.networks.checkpoint import load_network
 from ldf_utils.notebook.run_record import METRICS_FILE
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
-RENDERED = ROOT / "ldf_utils" / "data" / "rendered" / "test"
-TEASER = "0014"
 METRICS = ("EN", "SD", "SF", "AG")
 
 
-def teaser(path: Path = ROOT / "docs" / "teaser.png", stem: str = TEASER) -> Path:
-    """Write the visible, infrared and fused image of one rendered night street, side by side.
+def teaser(path: Path = ROOT / "docs" / "teaser.png") -> Path:
+    """Write the visible, infrared and fused image of one rendered night, side by side.
 
     Args:
         path: where to write.
-        stem: of the pair, among the rendered test pairs that ship with the package.
 
     Returns:
         The path.
     """
-    pair = read_pair(*(RENDERED / folder / f"{stem}.jpg" for folder in ("ir", "vi")))
+    pair = max(rendered_sets()["RenderedNight"], key=warm_people)
     fused = fuse_pair(load_network("shipped"), pair)
     images = torch.stack([pair.visible, pair.infrared.expand(3, -1, -1), fused])
     images = interpolate(images, (240, 320), mode="bilinear", antialias=True).clamp(0, 1)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ldf_utils.data.pairs import PairFolder, find_sets
 from ldf_utils.data.truth import read_facts
@@ -15,18 +15,21 @@ RENDERED = Path(__file__).parent / "rendered"
 
 
 class RenderedPairs(PairFolder):
-    """Those pairs of a part of the rendered set that have a certain light.
+    """Those pairs of a part of the rendered set whose facts are as wanted.
 
     Args:
         name: of the set.
         split: the part.
-        light: which values of ``light`` in ``facts.json`` are taken.
+        wanted: takes the facts of a pair, see `ldf_utils.data.truth.read_facts`.
+
+    Example:
+        >>> RenderedPairs("Smoke", "test", lambda facts: facts["air"] == "smoke")  # doctest: +SKIP
     """
 
-    def __init__(self, name: str, split: str, light: Collection[str]):
+    def __init__(self, name: str, split: str, wanted: Callable[[Mapping[str, Any]], bool]):
         super().__init__(RENDERED / split)
         facts = read_facts(self.folder)
-        self.files = [entry for entry in self.files if facts[entry[0]]["light"] in light]
+        self.files = [entry for entry in self.files if wanted(facts[entry[0]])]
         self._name = name
 
     @property
@@ -38,8 +41,10 @@ class RenderedPairs(PairFolder):
 def rendered_sets(split: Literal["train", "test"] = "test") -> dict[str, RenderedPairs]:
     """Open the rendered set, as `open_sets` does where no folder of sets is named."""
     return {
-        "RenderedDay": RenderedPairs("RenderedDay", split, ("clear", "overcast", "dusk", "indoor")),
-        "RenderedNight": RenderedPairs("RenderedNight", split, ("night",)),
+        "RenderedDay": RenderedPairs("RenderedDay", split, lambda facts: facts["light"] != "night"),
+        "RenderedNight": RenderedPairs(
+            "RenderedNight", split, lambda facts: facts["light"] == "night"
+        ),
     }
 
 

@@ -141,3 +141,12 @@ def truth_of(pair: Pair) -> Truth | None:
     if path is None or not (path.parents[1] / "facts.json").is_file():
         return None
     return Truth(path.parents[1], pair.name)
+
+
+def warm_people(pair: Pair) -> int:
+    """Count the pixels of people that are warmer than their surroundings; 0 without the truth.
+
+    The notebooks show the pair in which there are most of them.
+    """
+    truth = truth_of(pair)
+    return int((truth.people & truth.warm).sum()) if truth else 0
