@@ -40,6 +40,12 @@ def test_unknown_settings_name_the_nearest():
     ("name", "value"),
     [
         ("steps", 0),
+        ("patch_filter", "median"),
+        ("filter_sources", "one"),
+        ("patch_sources", "half"),
+        ("direction_text", "sum"),
+        ("direction_image", 1),
+        ("network", "laplacian"),
         ("steps", 2.5),
         ("steps", True),
         ("flip", 1),
@@ -153,6 +159,7 @@ def test_the_configurations_that_ship_are_what_they_say(name):
         assert config.weights == LossWeights() and config.prompts == PAPER_PROMPTS
         assert config.learning_rate == 5e-4 and config.noise == 0.03 and config.min_std == 0.05
         assert (config.entropy_threshold, config.mean_over) == (6, "all")
+        assert (config.patch_filter, config.filter_sources) == ("bits", "both")
         released = name.endswith("released")
         assert (config.schedule == "released") is released
         assert (config.patch_rule == "released") is released

@@ -197,7 +197,10 @@ def test_a_checkpoint_with_settings_of_earlier_names_can_be_resumed(pairs, tmp_p
     content = torch.load(path, weights_only=True)
     for old, new in RENAMED.items():
         content["config"][old] = content["config"].pop(new)
-    for added in ("schedule", "accumulate", "order", "augment", "patch_rule"):
+    added_since = ("schedule", "accumulate", "order", "augment", "patch_rule")
+    added_since += ("patch_filter", "filter_sources", "patch_sources")
+    added_since += ("direction_text", "direction_image")
+    for added in added_since:
         del content["config"][added]
     torch.save(content, path)
     again = fit(SMALL, pairs, TinyClip(), TinyNetwork(), tmp_path, resume=True, progress=False)

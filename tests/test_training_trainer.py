@@ -232,7 +232,10 @@ def test_a_filter_that_keeps_no_patch_is_remarked_on_once(tmp_path, capsys):
     assert all(row["kept"] == 0 for row in result.history)
     said = capsys.readouterr().err
     assert said.count("warning: no patch passed the entropy filter in 20 steps") == 1
-    assert "Lower entropy_threshold (now 4 bits" in said
+    assert "Lower entropy_threshold (now 4 bits" in said and "upper_half" in said
+    config = replace(config, steps=2, patch_filter="upper_half")
+    result = fit(config, flat, TinyClip(), tiny_network(), tmp_path / "half", progress=False)
+    assert [row["kept"] for row in result.history] == [0.5, 0.5]
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(pairs, tmp_path):
