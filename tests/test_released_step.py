@@ -20,7 +20,7 @@ from experiments.training_speed import steps
 from experiments.training_speed.__main__ import main, report
 from experiments.training_speed.measure import compare
 from ldf_utils.clip.frozen import FrozenClip
-from ldf_utils.losses.entropy_filter import keep_mask
+from ldf_utils.losses.entropy_filter import PatchFilter
 from ldf_utils.losses.fusion_loss import FusionLoss
 from ldf_utils.losses.patches import PatchSampler, crop_and_turn, cut_patches
 from ldf_utils.losses.perceptual import PerceptualLoss, VGG19Features
@@ -218,7 +218,7 @@ def test_the_threshold_of_the_benchmark_halves_the_patches(seed):
     both = cut_patches(
         torch.cat([batch.infrared, batch.visible], dim=1), steps.draws_of(batch, sampler), SIZE
     )
-    assert keep_mask(both[:, :1], both[:, 1:], threshold).sum() == 12
+    assert PatchFilter(threshold=threshold).keep(both, both).sum() == 12
 
 
 def test_the_benchmark_is_a_command_that_writes_json(small_towers, tmp_path, capsys):
