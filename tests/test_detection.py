@@ -16,8 +16,8 @@ from ldf_utils.detection import average_precision as ap
 from ldf_utils.detection import table
 from ldf_utils.detection.__main__ import main
 from ldf_utils.detection.boxes import CLASSES, Boxes, best_score, merge, outcome
-from ldf_utils.detection.labels import LabelError, read_labels
-from ldf_utils.detection.search import Findings, search_set
+from ldf_utils.detection.labels import LabelError, labels_of_sets, read_labels
+from ldf_utils.detection.search import Findings, join, search_set
 
 SIZE = (60, 80)
 
@@ -383,3 +383,23 @@ def test_the_command_refuses_what_is_not_there(bright, arguments, text, capsys):
 def test_a_set_without_labels_is_an_error(tmp_path, capsys):
     assert main([str(write_pairs(tmp_path)), "--no-cache"]) == 2
     assert "no labels; expected" in capsys.readouterr().err
+
+
+def test_a_part_of_a_set_takes_the_labels_of_its_pairs(bright):
+    part = PairFolder(bright)
+    part.files = part.files[:2]
+    labels = read_labels(bright, part)
+    assert list(labels.boxes) == ["0", "1"] and labels.problems == []
+
+
+def test_sets_are_joined_and_those_without_labels_are_named(bright, tmp_path_factory):
+    plain = PairFolder(write_pairs(tmp_path_factory.mktemp("plain")))
+    labels, without = labels_of_sets({"a": PairFolder(bright), "b": plain})
+    assert list(labels) == ["a"] and "no labels" in without["b"]
+    with pytest.raises(LabelError, match="no set has labels"):
+        labels_of_sets({"b": plain})
+    one = search_set(PairFolder(bright), labels["a"], Fake(), ["infrared", "max"], progress=False)
+    two = search_set(PairFolder(bright), labels["a"], Fake(), ["infrared"], progress=False)
+    joined = join({"a": one, "b": two})
+    assert list(joined.found) == ["infrared"] and len(joined.truth) == 8
+    assert joined.found["infrared"]["b/3"] is two.found["infrared"]["3"]

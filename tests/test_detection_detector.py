@@ -8,9 +8,10 @@ import torch
 from torch.testing import assert_close
 from torchvision.models import detection as published
 
-from experiments.detector import crops, loss, pictures, sentences
+from experiments.detector import crops, loss, sentences
 from experiments.detector.__main__ import main
 from experiments.detector.training import DetectorConfig, train
+from ldf_utils.data.sets import RENDERED
 from ldf_utils.data.state_dict import WeightsError
 from ldf_utils.detection import detector as detectors
 from ldf_utils.detection.boxes import Boxes
@@ -21,6 +22,7 @@ from ldf_utils.detection.detector import (
     save_detector,
 )
 from ldf_utils.detection.network import SmallDetector, centers, standardize
+from ldf_utils.detection.visibility import stands_out
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +145,7 @@ def test_what_is_no_detector_is_refused(tmp_path, network, monkeypatch):
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("detector")
-    assert crops.collect([pictures.RENDERED / "train"], folder) > 10
+    assert crops.collect([RENDERED / "train"], folder) > 10
     return folder
 
 
@@ -249,15 +251,15 @@ def test_the_command_trains_a_detector_that_learns(work, tmp_path):
 
 
 def test_what_stands_out_has_an_area_of_one_and_what_does_not_of_a_half():
-    rng = np.random.default_rng(0)
-    noise = rng.integers(90, 110, (60, 60)).astype(np.uint8)
-    corners = np.array([20.0, 15.0, 40.0, 45.0])
-    assert sentences.stands_out(noise, corners) < 0.6
-    for level in (200, 20):
-        seen = noise.copy()
-        seen[15:45, 20:40] = level
-        assert sentences.stands_out(seen, corners) == pytest.approx(1)
-    assert sentences.stands_out(noise, np.array([20.0, 15.0, 22.0, 17.0])) is None
+    noise = 0.4 + 0.1 * torch.rand(1, 60, 60, generator=torch.Generator().manual_seed(0))
+    boxes = Boxes.of([((20, 15, 40, 45), "person"), ((20, 15, 22, 17), "person")])
+    assert stands_out(noise, boxes)[0] < 0.6 and np.isnan(stands_out(noise, boxes)[1])
+    for level in (0.8, 0.1):
+        seen = noise.clone()
+        seen[0, 15:45, 20:40] = level
+        assert stands_out(seen, boxes)[0] == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"\(1, H, W\)"):
+        stands_out(noise[0], boxes)
 
 
 def test_change_is_told_within_boxes_and_outside():

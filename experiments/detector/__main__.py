@@ -10,12 +10,13 @@ from typing import Any
 
 from experiments.detector.crops import KINDS, collect
 from experiments.detector.evaluation import evaluate, write_card
-from experiments.detector.pictures import RENDERED, WEIGHTS
+from experiments.detector.pictures import WEIGHTS
 from experiments.detector.protocol import run_protocol
 from experiments.detector.sentences import run_sentences
 from experiments.detector.training import DetectorConfig, train
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import explain
+from ldf_utils.data.sets import RENDERED
 from ldf_utils.detection.detector import SHIPPED_DETECTOR, save_detector
 
 PROTOCOL, SENTENCES = WEIGHTS / "detection_protocol.json", WEIGHTS / "detection_sentences.json"

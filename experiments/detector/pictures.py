@@ -10,15 +10,14 @@ import torch
 import ldf_utils
 from experiments.detector.crops import Picture
 from ldf_utils.data.pairs import Pair, PairFolder, find_sets
+from ldf_utils.data.sets import RENDERED
 from ldf_utils.data.state_dict import WeightsError
-from ldf_utils.detection.labels import Labels, read_labels
+from ldf_utils.detection.labels import Labels, labels_of_sets
 from ldf_utils.evaluation.evaluate import Fuser
 from ldf_utils.fusion.inference import fuse_tensors
 from ldf_utils.fusion.rules import RULES
 from ldf_utils.networks.checkpoint import load_network
 
-RENDERED = Path(ldf_utils.__file__).parent / "data" / "rendered"
-"""The rendered sets that ship."""
 WEIGHTS = Path(ldf_utils.__file__).parent / "weights"
 
 
@@ -26,13 +25,7 @@ def labeled_sets(data_dir: str | Path | None = None) -> dict[str, tuple[PairFold
     """Return the rendered test set, and the labeled sets of a folder."""
     sets = {"rendered": PairFolder(RENDERED / "test")}
     sets |= find_sets(data_dir) if data_dir else {}
-    found = {}
-    for name, pairs in sets.items():
-        try:
-            found[name] = (pairs, read_labels(pairs.folder, pairs))
-        except ValueError:
-            continue  # this set has no labels
-    return found
+    return {name: (sets[name], labels) for name, labels in labels_of_sets(sets)[0].items()}
 
 
 def methods(network: str = "") -> dict[str, Picture]:

@@ -27,6 +27,7 @@ from ldf_utils.data.images import to_8bit
 from ldf_utils.data.pairs import PairFolder
 from ldf_utils.detection.boxes import CLASSES, Boxes
 from ldf_utils.detection.detector import load_detector
+from ldf_utils.detection.visibility import stands_out
 from ldf_utils.evaluation.ablation import BASE
 from ldf_utils.networks.checkpoint import load_network, save_network
 from ldf_utils.training.trainer import fit
@@ -48,38 +49,6 @@ def choose(clip: ClipSpace, sentences: Sequence[str]) -> str:
         if clip.words is None or all(word in clip.words for word in sentence.split()):
             return sentence
     return sentences[-1]
-
-
-def stands_out(gray: np.ndarray, corners: np.ndarray) -> float | None:
-    """Measure how well the middle of a box can be told from the ring around it.
-
-    The area under the ROC curve of gray levels, folded: 0.5 cannot be told, 1 always can, be it
-    brighter or darker.
-
-    Args:
-        gray: ``(H, W)`` levels 0 to 255.
-        corners: of the box.
-
-    Returns:
-        From 0.5 to 1, or None for a box of few pixels.
-    """
-    height, width = gray.shape
-    x0, y0, x1, y1 = corners
-    radii = (x1 - x0) / 2, (y1 - y0) / 2
-    margin = max(3.0, 0.35 * max(radii))
-    rows = np.arange(max(0, int(y0 - margin)), min(height, int(np.ceil(y1 + margin))))
-    columns = np.arange(max(0, int(x0 - margin)), min(width, int(np.ceil(x1 + margin))))
-    y, x = np.meshgrid(rows + 0.5, columns + 0.5, indexing="ij")
-    across, along = (x - (x0 + x1) / 2) / (0.7 * radii[0]), (y - (y0 + y1) / 2) / (0.8 * radii[1])
-    inside = across**2 + along**2 < 1
-    ring = (x < x0) | (x > x1) | (y < y0) | (y > y1)
-    part = gray[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(int)
-    if inside.sum() < 12 or ring.sum() < 12:
-        return None
-    mine, theirs = (np.bincount(part[m], minlength=256) / m.sum() for m in (inside, ring))
-    below = np.concatenate([[0.0], np.cumsum(theirs)[:-1]])
-    area = float((mine * (below + theirs / 2)).sum())
-    return max(area, 1 - area)
 
 
 def change(first: np.ndarray, second: np.ndarray, boxes: Boxes) -> tuple[float, float]:
@@ -130,8 +99,8 @@ def measure(
                     k: truth[pairs.names[k]].pick(truth[pairs.names[k]].classes == place)
                     for k in places
                 }
-                areas = [stands_out(pictures[k], b) for k in places for b in of[k].corners]
-                row["stands_out"][c] = _mean(a for a in areas if a is not None)
+                areas = np.concatenate([stands_out(tensors[k], of[k]) for k in places])
+                row["stands_out"][c] = round(float(np.nanmean(areas)), 4)
                 row["change"][c] = _mean(
                     change(pictures[k], shown["paper"][k], of[k])[0] for k in places if len(of[k])
                 )

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ldf_utils.data.headers import upright_size
-from ldf_utils.data.names import stem_of
-from ldf_utils.data.pairs import PairFiles
+from ldf_utils.data.names import find_picture, stem_of
+from ldf_utils.data.pairs import PairFiles, PairFolder
 from ldf_utils.detection import label_files
 from ldf_utils.detection.boxes import CLASS_OF, CLASSES, Boxes
 from ldf_utils.detection.label_files import CORNERS, Row
@@ -79,7 +79,8 @@ def read_labels(
     uncounted: Counter[str] = Counter()
     for stem, (place, mine) in rows.items():
         if stem not in known:
-            labels.problems.append(f"{place}: labels of {stem!r}, but there is no such pair")
+            if find_picture(set_dir / "vi", stem) is None:  # else it is a part of the set
+                problems.append(f"{place}: labels of {stem!r}, but there is no such pair")
             continue
         size = _size(*known[stem])
         kept = [_checked(row, place, stem, size, table, uncounted, problems.append) for row in mine]
@@ -98,6 +99,29 @@ def read_labels(
             "\n  ".join([f"{source}: no pair of this set has labels that can be read", *problems])
         )
     return labels
+
+
+def labels_of_sets(
+    sets: Mapping[str, PairFolder],
+) -> tuple[dict[str, Labels], dict[str, str]]:
+    """Read the labels of several sets, of which some may have none.
+
+    Returns:
+        Name of a set to its labels, and name of each other set to the reason.
+
+    Raises:
+        LabelError: if no set has labels.
+    """
+    found: dict[str, Labels] = {}
+    without: dict[str, str] = {}
+    for name, pairs in sets.items():
+        try:
+            found[name] = read_labels(pairs.folder, pairs)
+        except LabelError as error:
+            without[name] = str(error)
+    if not found:
+        raise LabelError("\n  ".join(["no set has labels:", *without.values()]))
+    return found, without
 
 
 # --- finding and reading the files ----------------------------------------------------------------

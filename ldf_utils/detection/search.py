@@ -175,6 +175,28 @@ def _lights(pairs: PairFolder) -> dict[str, bool]:
     """Read which pictures are of the night, where a rendered set says so."""
     try:
         facts = json.loads((pairs.folder / "facts.json").read_text(encoding="utf-8"))
-        return {str(f["name"]): f["light"] in ("night", "dusk") for f in facts}
+        return {str(f["name"]): f["light"] == "night" for f in facts}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def join(findings: Mapping[str, Findings]) -> Findings:
+    """Put what was found in several sets together; pictures are called ``SET/NAME``.
+
+    Methods that were not run on every set are left out.
+
+    Raises:
+        ValueError: if there is no set.
+    """
+    if not findings:
+        raise ValueError("there is no set to join")
+    first, *others = findings.values()
+    methods = [m for m in first.found if all(m in other.found for other in others)]
+    result = Findings({}, {method: {} for method in methods})
+    for place, one in findings.items():
+        result.truth |= {f"{place}/{name}": boxes for name, boxes in one.truth.items()}
+        result.night |= {f"{place}/{name}": night for name, night in one.night.items()}
+        result.problems += one.problems
+        for method in methods:
+            result.found[method] |= {f"{place}/{n}": b for n, b in one.found[method].items()}
+    return result

@@ -27,6 +27,10 @@ from ldf_utils.notebook.answers import (
     expect_no_mistake,
     expect_shape,
 )
+from ldf_utils.notebook.exercises_detection import (
+    check_average_precision as check_average_precision,
+)
+from ldf_utils.notebook.exercises_detection import check_overlap as check_overlap
 
 
 def _random(*shape: int, seed: int = 0) -> torch.Tensor:
