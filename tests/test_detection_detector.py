@@ -11,17 +11,21 @@ from torchvision.models import detection as published
 from experiments.detector import crops, loss, sentences
 from experiments.detector.__main__ import main
 from experiments.detector.training import DetectorConfig, train
+from ldf_utils.data.pairs import PairFolder
 from ldf_utils.data.sets import RENDERED
 from ldf_utils.data.state_dict import WeightsError
 from ldf_utils.detection import detector as detectors
-from ldf_utils.detection.boxes import Boxes
+from ldf_utils.detection.boxes import CLASSES, Boxes
 from ldf_utils.detection.detector import (
     EmbeddedDetector,
     load_detector,
     load_small_detector,
     save_detector,
 )
+from ldf_utils.detection.labels import read_labels
 from ldf_utils.detection.network import SmallDetector, centers, standardize
+from ldf_utils.detection.search import search_set
+from ldf_utils.detection.table import precision_rows
 from ldf_utils.detection.visibility import stands_out
 
 
@@ -277,3 +281,21 @@ def test_a_sentence_is_one_whose_words_are_known():
     assert sentences.choose(Clip(), ("people that stand out", "salient people")) == "salient people"
     Clip.words = None
     assert sentences.choose(Clip(), ("people that stand out",)) == "people that stand out"
+
+
+def test_the_shipped_detector_is_small_and_finds_people_in_both_cameras():
+    """Not how good it is (its card says that): it finds far more than a detector by chance."""
+    path = detectors.SHIPPED_DETECTOR
+    assert path.stat().st_size <= 4_000_000
+    pairs = PairFolder(RENDERED / "test")
+    pairs.files = pairs.files[::4]
+    found = search_set(
+        pairs,
+        read_labels(pairs.folder, pairs),
+        load_detector(),
+        ["infrared", "visible"],
+        progress=False,
+    )
+    rows = {(r["method"], r["class"]): r["ap50"] for r in precision_rows(found, CLASSES, draws=1)}
+    assert rows["infrared", "person"] > 0.15 and rows["infrared", "vehicle"] > 0.15
+    assert rows["visible", "vehicle"] > 0.05

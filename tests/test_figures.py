@@ -65,6 +65,17 @@ def test_a_figure_without_words_is_refused(name):
         figures.show_images({"noise": picture()}, **{**TEXTS, name: "Loss"})
 
 
+def test_boxes_are_drawn_in_the_color_of_their_kind(shown):
+    boxes = {"noise": {"found": [(5, 5, 20, 30)], "missed": [], "false": [(40, 5, 55, 30)]}}
+    figures.show_boxes({"noise": picture(), "plain": picture()}, boxes, **TEXTS)
+    drawn = np.asarray(decoded(shown[0]).convert("RGB")).reshape(-1, 3)
+    for color in ("#56b4e9", "#d55e00"):
+        wanted = [int(color[k : k + 2], 16) for k in (1, 3, 5)]
+        assert (drawn == wanted).all(1).sum() > 20
+    with pytest.raises(ValueError, match="boxes must be found, missed, false, got odd"):
+        figures.show_boxes({"noise": picture()}, {"noise": {"odd": []}}, **TEXTS)
+
+
 def test_a_figure_that_is_shown_keeps_its_pixels_and_colors(shown):
     fig, axis = plt.subplots(figsize=(9, 4))
     axis.imshow(picture(3, 400, 600).permute(1, 2, 0).numpy())

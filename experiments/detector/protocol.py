@@ -13,20 +13,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 
 from experiments.detector.crops import Picture
-from experiments.detector.pictures import as_fuser, fusers, labeled_sets, methods
+from experiments.detector.pictures import as_fuser, labeled_sets, methods
 from experiments.detector.training import DetectorConfig, train
 from ldf_utils.data.files import write_json
+from ldf_utils.data.images import to_8bit
 from ldf_utils.data.pairs import PairFolder
 from ldf_utils.detection.average_precision import average_precision, match
 from ldf_utils.detection.boxes import Boxes, merge
 from ldf_utils.detection.detector import SHIPPED_DETECTOR, EmbeddedDetector, load_small_detector
 from ldf_utils.detection.labels import Labels
-from ldf_utils.detection.search import MERGED, SOURCES, search_set
-
-Scores = dict[str, dict[str, float]]
+from ldf_utils.detection.search import MERGED, SOURCES
 
 
 def ap50(truth: Mapping[str, Boxes], found: Mapping[str, Boxes], classes: Sequence[str]) -> Any:
@@ -35,18 +35,33 @@ def ap50(truth: Mapping[str, Boxes], found: Mapping[str, Boxes], classes: Sequen
     return {c: round(float(average_precision(matches[c, "all"])[0]), 4) for c in classes}
 
 
-def search_with(
-    detector: EmbeddedDetector, picture: Picture, pairs: PairFolder, labels: Labels
-) -> dict[str, Boxes]:
-    """Search the labeled pairs of a set in the pictures of one method."""
-    options: dict[str, Any] = {"progress": False}
-    found = search_set(pairs, labels, detector, [], {"it": as_fuser(picture)}, **options)
-    return found.found["it"]
+def _scores(
+    found: Mapping[str, Mapping[str, Boxes]], labels: Labels
+) -> dict[str, dict[str, float]]:
+    """Measure every method, and the merger of both sources."""
+    sources = [found[source] for source in SOURCES]
+    both = {name: merge([one[name] for one in sources]) for name in sources[0]}
+    truth = {name: labels.boxes[name] for name in both}
+    return {m: ap50(truth, f, labels.classes) for m, f in {**found, MERGED: both}.items()}
+
+
+def make_pictures(picture: Picture, pairs: PairFolder, labels: Labels) -> dict[str, torch.Tensor]:
+    """Make the picture of each labeled pair once, ``(1, H, W)`` uint8."""
+    return {
+        stem: to_8bit(as_fuser(picture)(pairs[place])).to(torch.uint8)
+        for place, stem in enumerate(pairs.names)
+        if stem in labels.boxes
+    }
+
+
+def search_in(detector: EmbeddedDetector, pictures: Mapping[str, torch.Tensor]) -> dict[str, Boxes]:
+    """Search pictures of 8 bits."""
+    return {stem: detector(gray.float() / 255) for stem, gray in pictures.items()}
 
 
 def run_protocol(
     work: Path,
-    steps: int = 100,
+    steps: int = 25,
     batch: int = 4,
     seeds: int = 3,
     data_dir: str | None = None,
@@ -71,13 +86,16 @@ def run_protocol(
     sets, made = labeled_sets(data_dir), methods(network)
     start = load_small_detector(SHIPPED_DETECTOR)
     per_method: dict[str, Any] = {}
-    one: dict[str, Any] = {}
-    for name, (pairs, labels) in sets.items():
-        detector = EmbeddedDetector(start)
-        result = search_set(pairs, labels, detector, [*SOURCES, MERGED], fusers(made))
-        one[name] = {m: ap50(result.truth, f, labels.classes) for m, f in result.found.items()}
+    shown = {
+        name: {method: make_pictures(picture, *one) for method, picture in made.items()}
+        for name, one in sets.items()
+    }
+    detector = EmbeddedDetector(start)
+    found = {
+        name: {method: search_in(detector, shown[name][method]) for method in made} for name in sets
+    }
+    one = {name: _scores(found[name], labels) for name, (_, labels) in sets.items()}
     for seed in tqdm(range(seeds), "seeds"):
-        found: dict[str, dict[str, dict[str, Boxes]]] = {name: {} for name in sets}
         config = DetectorConfig(
             steps=steps, batch=batch, learning_rate=5e-4, average=0.97, seed=seed
         )
@@ -91,16 +109,11 @@ def run_protocol(
                 start,
                 progress=False,
             )
-            for name, (pairs, labels) in sets.items():
-                detector = EmbeddedDetector(trained)
-                found[name][method] = search_with(detector, picture, pairs, labels)
+            for name in sets:
+                found[name][method] = search_in(EmbeddedDetector(trained), shown[name][method])
         for name, (_, labels) in sets.items():
-            sources = [found[name][source] for source in SOURCES]
-            both = {n: merge([f[n] for f in sources]) for n in sources[0]}
-            for method, boxes in (found[name] | {MERGED: both}).items():
-                truth = {n: labels.boxes[n] for n in boxes}
-                rows = per_method.setdefault(name, {}).setdefault(method, [])
-                rows.append(ap50(truth, boxes, labels.classes))
+            for method, row in _scores(found[name], labels).items():
+                per_method.setdefault(name, {}).setdefault(method, []).append(row)
     record = {
         "command": f"python -m experiments.detector protocol --steps {steps} --batch {batch} "
         f"--seeds {seeds}" + (" --data DIR" if data_dir else ""),

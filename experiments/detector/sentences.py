@@ -117,7 +117,7 @@ def _mean(values: Any) -> float:
 
 def run_sentences(
     work: Path,
-    steps: int = 120,
+    steps: int = 50,
     seeds: int = 2,
     data_dir: str | None = None,
     output: Path | None = None,
@@ -136,7 +136,7 @@ def run_sentences(
     """
     clip = load_clip("mini")
     sentences = {name: choose(clip, choices) for name, choices in SENTENCES.items()}
-    base = replace(BASE, steps=steps, patches=4)
+    base = replace(BASE, steps=steps, patches=4, crop=96)
     off = replace(base, weight_direction=0.0, weight_patch=0.0, weight_angle=0.0)
     configs = {name: replace(base, prompt_fused=text) for name, text in sentences.items()}
     configs[NO_WORDS] = off

@@ -35,7 +35,7 @@ class DetectorConfig:
         threads: of torch.
     """
 
-    steps: int = 1800
+    steps: int = 2600
     batch: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
@@ -45,8 +45,8 @@ class DetectorConfig:
 
 
 def rate(step: int, config: DetectorConfig) -> float:
-    """Return the learning rate of a step: 100 steps of warm-up, then half a cosine."""
-    warm = min(1.0, (step + 1) / 100)
+    """Return the learning rate of a step: up to 100 steps of warm-up, then half a cosine."""
+    warm = min(1.0, (step + 1) / min(100, max(1, config.steps // 10)))
     return (
         config.learning_rate
         * warm

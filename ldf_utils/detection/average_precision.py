@@ -266,19 +266,34 @@ class Difference:
 
 
 def difference(
-    first: Matches, second: Matches, *, draws: int = 1000, seed: int = 0, level: float = 0.95
+    first: Matches,
+    second: Matches,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    drawn: tuple[Floats, Floats] | None = None,
 ) -> Difference:
     """Compute by how much AP at 0.5 of ``first`` exceeds that of ``second``.
 
     Each draw takes the same pictures for both, so that a picture that is hard for both does not
     blur the difference.
 
+    Args:
+        first: of one method.
+        second: of another.
+        draws: how often the pictures are drawn with replacement.
+        seed: of the draws.
+        level: share of the draws that the bounds hold.
+        drawn: `samples` of both for the same weights, where they are known already.
+
     Raises:
         ValueError: if the two are not of the same labels.
     """
     if not np.array_equal(first.truth, second.truth):
         raise ValueError("both methods must be measured on the same labels of the same pictures")
-    weights = draw_weights(len(first.truth), draws, seed)
-    drawn = samples(first, weights)[:, 0] - samples(second, weights)[:, 0]
+    if drawn is None:
+        weights = draw_weights(len(first.truth), draws, seed)
+        drawn = samples(first, weights), samples(second, weights)
     value = average_precision(first)[0] - average_precision(second)[0]
-    return Difference(float(value), *_bounds(drawn, level))
+    return Difference(float(value), *_bounds(drawn[0][:, 0] - drawn[1][:, 0], level))

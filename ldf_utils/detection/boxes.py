@@ -153,6 +153,27 @@ def outcome(truth: Boxes, detections: Boxes, score: float = 0.0, overlap: float 
     return Outcome(found, ~found & ~truth.ignored, false)
 
 
+def sort_boxes(
+    truth: Boxes, detections: Boxes, score: float = 0.0
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Sort the boxes of a picture into ``found`` and ``missed`` labels and ``false`` detections.
+
+    Args:
+        truth: labels.
+        detections: of the same picture.
+        score: detections below it do not take part.
+
+    Returns:
+        Corners ``(N, 4)`` of each kind.
+    """
+    made = outcome(truth, detections, score)
+    return {
+        "found": truth.corners[made.found],
+        "missed": truth.corners[made.missed],
+        "false": detections.corners[made.false],
+    }
+
+
 def best_score(truth: Mapping[str, Boxes], detections: Iterable[Mapping[str, Boxes]]) -> float:
     """Find the score with the highest F1 over some methods together, for pictures of boxes.
 

@@ -11,10 +11,14 @@ from typing import Any
 from ldf_utils.detection.average_precision import (
     SIZES,
     Difference,
+    Floats,
+    Matches,
     average_precision,
     difference,
+    draw_weights,
     match,
     precision,
+    samples,
 )
 from ldf_utils.detection.boxes import Boxes
 from ldf_utils.detection.search import Findings
@@ -96,14 +100,25 @@ def compare(findings: Findings, name: str, *, draws: int = 1000, seed: int = 0) 
     Returns:
         Largest difference first.
     """
+    known: dict[tuple[str, tuple[str, ...]], tuple[Matches, Floats]] = {}
+
+    def measured(method: str, images: tuple[str, ...]) -> tuple[Matches, Floats]:
+        """Match and draw a method once for each selection of pictures."""
+        if (method, images) not in known:
+            found = findings.found[method]
+            matches = match({n: findings.truth[n] for n in images}, {n: found[n] for n in images})
+            weights = draw_weights(len(images), draws, seed)
+            known[method, images] = matches[name, "all"], samples(matches[name, "all"], weights)
+        return known[method, images]
+
     result = []
     for first, second in itertools.combinations(findings.found, 2):
-        mine, theirs = findings.found[first], findings.found[second]
-        truth = {n: findings.truth[n] for n in mine if n in theirs}
-        if not truth:
+        theirs = findings.found[second]
+        images = tuple(n for n in findings.found[first] if n in theirs)
+        if not images:
             continue
-        a, b = (match(truth, {n: f[n] for n in truth})[name, "all"] for f in (mine, theirs))
-        gain = difference(a, b, draws=draws, seed=seed)
+        (a, a_drawn), (b, b_drawn) = measured(first, images), measured(second, images)
+        gain = difference(a, b, drawn=(a_drawn, b_drawn))
         if gain.value < 0:
             first, second = second, first
             gain = Difference(-gain.value, -gain.high, -gain.low)

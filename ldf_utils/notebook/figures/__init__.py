@@ -12,7 +12,13 @@ from ldf_utils.notebook.figures.charts import (
     show_matrix,
     show_points,
 )
-from ldf_utils.notebook.figures.images import show_image_table, show_images, show_maps, to_array
+from ldf_utils.notebook.figures.images import (
+    show_boxes,
+    show_image_table,
+    show_images,
+    show_maps,
+    to_array,
+)
 from ldf_utils.notebook.figures.output import Texts, clip_banner, clip_note, present
 from ldf_utils.notebook.figures.style import (
     COLOR_MAP,
@@ -38,6 +44,7 @@ __all__ = [
     "clip_note",
     "present",
     "show_bars",
+    "show_boxes",
     "show_curves",
     "show_dots",
     "show_image_table",

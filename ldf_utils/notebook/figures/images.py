@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from ldf_utils.notebook.figures import output
-from ldf_utils.notebook.figures.style import COLOR_MAP, grid, grid_shape, require_some
+from ldf_utils.notebook.figures.style import COLOR_MAP, COLORS, grid, grid_shape, require_some
 
 
 def to_array(image: torch.Tensor | np.ndarray) -> np.ndarray:
@@ -96,6 +96,51 @@ def show_images(
             x0, y0, x1, y1 = zoom
             _outline(axis, zoom)
             _draw(axes[row * 2 + 1, column], array[y0:y1, x0:x1], f"{label}, detail")
+    output.present(fig, **texts)
+
+
+BOX_STYLES = {
+    "found": {"ec": COLORS[5], "ls": "-"},
+    "missed": {"ec": COLORS[3], "ls": "--"},
+    "false": {"ec": COLORS[1], "ls": ":"},
+}
+"""What was detected: color and dash of the boxes of `show_boxes`."""
+
+
+def show_boxes(
+    images: Mapping[str, torch.Tensor],
+    boxes: Mapping[str, Mapping[str, Iterable[Sequence[float]]]],
+    *,
+    columns: int = 3,
+    **texts: Unpack[output.Texts],
+) -> None:
+    """Show images with the boxes that a detector found, missed, and saw where nothing is.
+
+    Args:
+        images: label to image, ``(1 or 3, H, W)`` in [0, 1].
+        boxes: label to kind to boxes ``(x0, y0, x1, y1)`` in pixels; kinds are those of
+            `BOX_STYLES`.
+        columns: images a row.
+        **texts: title, caption, alt and path, see `Texts`.
+
+    Raises:
+        ValueError: if there is no image, a shape or a kind is wrong, or a text is missing.
+    """
+    require_some(images, "image")
+    arrays = {label: to_array(image) for label, image in images.items()}
+    if unknown := {kind for drawn in boxes.values() for kind in drawn} - set(BOX_STYLES):
+        raise ValueError(f"boxes must be {', '.join(BOX_STYLES)}, got {', '.join(sorted(unknown))}")
+    rows, columns = grid_shape(len(arrays), columns, columns)
+    fig, axes = grid(rows, columns, max(a.shape[0] / a.shape[1] for a in arrays.values()))
+    for axis, (label, array) in zip(axes.flat, arrays.items(), strict=False):
+        _draw(axis, array, label)
+        for kind, corners in boxes.get(label, {}).items():
+            for x0, y0, x1, y1 in corners:
+                place = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
+                axis.add_patch(Rectangle(*place, fill=False, ec="black", lw=2.0))
+                axis.add_patch(Rectangle(*place, fill=False, lw=1.1, **BOX_STYLES[kind]))
+    handles = [Rectangle((0, 0), 1, 1, fill=False, lw=1.6, **s) for s in BOX_STYLES.values()]
+    fig.legend(handles, list(BOX_STYLES), loc="outside lower center", ncols=len(handles))
     output.present(fig, **texts)
 
 
