@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from ldf_utils.data.images import luminance, read_image
 from ldf_utils.data.names import ImageError, find_picture
-from ldf_utils.data.pairs import Pair
+from ldf_utils.data.pairs import Pair, PairFolder
 
 LABELS = (
     "sky", "person", "car", "van", "truck", "bus", "bicycle", "motorcycle", "building", "road",
@@ -148,5 +148,22 @@ def warm_people(pair: Pair) -> int:
 
     The notebooks show the pair in which there are most of them.
     """
-    truth = truth_of(pair)
+    return _warm_people(truth_of(pair))
+
+
+def _warm_people(truth: Truth | None) -> int:
     return int((truth.people & truth.warm).sum()) if truth else 0
+
+
+def by_people(pairs: PairFolder) -> list[int]:
+    """List the numbers of the pairs of a rendered set, the one with most warm people first.
+
+    The pictures of the pairs are not read.
+
+    Returns:
+        The numbers, or an empty list for a set of which nothing is known.
+    """
+    if not (pairs.folder / "facts.json").is_file():
+        return []
+    people = [_warm_people(Truth(pairs.folder, name)) for name in pairs.names]
+    return sorted(range(len(pairs)), key=lambda number: -people[number])
