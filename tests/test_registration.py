@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-import ldf_utils
+from experiments.registration.pairs import published
 from ldf_utils.data.images import read_image, write_image
 from ldf_utils.data.pairs import PairFolder
+from ldf_utils.data.sets import RENDERED
 from ldf_utils.fusion.__main__ import main as fuse
+from ldf_utils.notebook import camera_exercises
+from ldf_utils.registration.__main__ import main as register_folder
 from ldf_utils.registration.align import align, align_rig, detect
 from ldf_utils.registration.geometry import Frame, median_distance, resize_matrix, transform
 from ldf_utils.registration.opencv import MissingExtra, opencv
@@ -22,7 +25,7 @@ from ldf_utils.registration.store import load, save
 
 cv2 = pytest.importorskip("cv2", reason="registration needs OpenCV: the extra cameras")
 
-RENDERED = Path(ldf_utils.__file__).parent / "data" / "rendered"
+PUBLISHED = Path(__file__).parents[2] / "shared" / "unregistered"
 SHIFT = np.array([[1.01, 0.01, 6.0], [-0.01, 1.01, -5.0], [2e-5, 0, 1]])
 
 
@@ -229,3 +232,101 @@ def test_without_opencv_the_error_says_what_to_install(folders, monkeypatch, cap
     assert "pip install opencv-python-headless" in capsys.readouterr().err
     assert run(folders) == 0  # without registering nothing needs it
     opencv.cache_clear()
+
+
+def register(folder, *more):
+    named = ["--infrared", folder / "ir", "--visible", folder / "vi", "--output", folder / "out"]
+    return register_folder([str(x) for x in [*named, *more]])
+
+
+def test_the_command_writes_each_pair_and_how_it_lies(folders, capsys):
+    write_image(torch.rand(1, 480, 640), folders / "ir" / "noise.png")
+    write_image(torch.rand(3, 480, 640), folders / "vi" / "noise.png")
+    assert register(folders) == 1  # one is refused
+    assert "noise: REFUSED, not trusted" in capsys.readouterr().out
+    values = json.loads((folders / "out" / "12.json").read_text(encoding="utf-8"))
+    assert values["accepted"] and values["confidence"] > 0.5 and values["deformation"] is False
+    assert median_distance(np.array(values["matrix"]), SHIFT, (480, 640)) < 1
+    laid = read_image(folders / "out" / "12.png")
+    right = read_image(folders / "registered" / "12.png")
+    inner = (slice(None), slice(40, -40), slice(40, -40))
+    assert (laid - right)[inner].abs().mean() < 0.02
+    noise = json.loads((folders / "out" / "noise.json").read_text(encoding="utf-8"))
+    assert noise["accepted"] is False and noise["matrix"] == np.eye(3).tolist()
+
+
+def test_the_command_finds_one_transform_for_a_rig_and_cuts_out_what_both_see(folders, capsys):
+    assert register(folders, "--rig", "--view", "common") == 0
+    assert "rig, from 2 pairs: accepted" in capsys.readouterr().out
+    matrices = [
+        json.loads((folders / "out" / name).read_text(encoding="utf-8"))["matrix"]
+        for name in ("rig.json", "12.json", "18.json")
+    ]
+    assert matrices[0] == matrices[1] == matrices[2]
+    parts = [read_image(folders / "out" / p / "12.png") for p in ("common_ir", "common_vi")]
+    assert parts[0].shape[1:] == parts[1].shape[1:] and parts[0].shape[1] < 480
+    back = ["--use", folders / "out" / "rig.json", "--onto", "infrared"]
+    assert register(folders, *back) == 0
+    assert read_image(folders / "out" / "12.png").shape[0] == 3  # the visible picture
+
+
+def test_the_command_keeps_sixteen_bits(tmp_path, pair):
+    write_image(pair.infrared, tmp_path / "ir" / "a.png", bits=16)
+    write_image(pair.visible, tmp_path / "vi" / "a.png")
+    assert register(tmp_path) == 0
+    first, second = (read_image(tmp_path / name / "a.png") for name in ("ir", "out"))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)  # aligned: the same counts
+
+
+def test_the_command_names_what_is_missing(tmp_path, capsys):
+    assert register(tmp_path) == 2
+    assert "there is no such folder or picture" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs ../shared/unregistered")
+@pytest.mark.parametrize("index", [1, 7])
+def test_published_pairs_with_known_displacement_get_better(index):
+    pair = list(published(PUBLISHED))[index]
+    found = align(pair.infrared, pair.visible)
+    assert found.accepted
+    assert pair.error(found.matrix) < 0.35 * pair.before
+
+
+def right_range():
+    return (5 + 273.15) / 0.04, (40 + 273.15) / 0.04
+
+
+def test_the_exercises_of_the_notebook_take_right_answers():
+    def places(matrix, points):
+        found = torch.cat([points, torch.ones_like(points[:, :1])], 1) @ matrix.T
+        return found[:, :2] / found[:, 2:]
+
+    assert camera_exercises.check_transform(places)
+    assert camera_exercises.check_range(right_range(), lambda celsius: (celsius + 273.15) / 0.04)
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda m, p: (torch.cat([p, torch.ones_like(p[:, :1])], 1) @ m.T)[:, :2], "divide"),
+        (lambda m, p: (torch.cat([p, torch.ones_like(p[:, :1])], 1) @ m)[:, :2], "transposed"),
+    ],
+)
+def test_the_exercise_on_transforms_names_the_mistake(answer, hint):
+    result = camera_exercises.check_transform(answer)
+    assert not result and hint in result.hint
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (5.0, "two numbers"),
+        ((8000, 7000), "lower"),
+        ((0, 65535), "fewer than 1000"),
+        ((125.0, 1000.0), "273.15"),
+        ((7000.0, 7800.0), "must be"),
+    ],
+)
+def test_the_exercise_on_ranges_names_the_mistake(answer, hint):
+    result = camera_exercises.check_range(answer, lambda celsius: (celsius + 273.15) / 0.04)
+    assert not result and hint in result.hint, result.hint

@@ -17,12 +17,13 @@ from ldf_utils.registration.search import find_starts
 from ldf_utils.registration.similarity import Level, Source
 from ldf_utils.registration.uncertainty import Trust, judge
 
-TOLERANCE = 0.0065
+TOLERANCE = 0.008
 """A pair that is off by less than this part of its longer side is called aligned.
 
-Public sets of registered pairs are off by 0.2 to 0.7 % themselves (docs/registration.md)."""
+Public sets of registered pairs are off by up to so much themselves (docs/registration.md)."""
 
 _QUICK = LEVELS[:4]
+_FAR = 0.05  # of the longer side: as far as the first search reaches
 _CANDIDATE = (Level(160, reach=5, window=41, points=12, smooth=1.5, jump=True), LEVELS[2])
 
 
@@ -94,8 +95,9 @@ def align(
     """Find the homography from visible to infrared pixels, and whether to trust it.
 
     The pictures may differ in size and view. The search begins at ``start``, or where one picture
-    is resized onto the other; if that leads nowhere, at the best of many scales and shifts. A
-    result that is not trusted is not accepted, and its matrix is that of resizing.
+    is resized onto the other; if the views differ, or that leads nowhere or far, also at the best
+    of many scales and shifts. A result that is not trusted is not accepted, and its matrix is that
+    of resizing.
 
     Args:
         infrared: ``(H, W)`` in [0, 1].
@@ -117,7 +119,10 @@ def align(
     first = begin if start is None else start
     matrix, fit = find_homography([source], first)
     trust = judge([source], begin, matrix, fit, LEVELS[-1])
-    if not trust.sure:
+    far = geometry.median_distance(matrix, first, source.visible.shape)
+    far /= geometry.pixel_scale(begin, source.visible.shape) * max(source.visible.shape)
+    other_view = start is None and source.infrared.shape != source.visible.shape
+    if not trust.sure or other_view or far > _FAR:
         again = _search(source)
         other, other_fit = find_homography([source], again, LEVELS[2:])
         other_trust = judge([source], begin, other, other_fit, LEVELS[-1])

@@ -24,7 +24,8 @@ SCALES = tuple(np.geomspace(0.35, 1.8, 28))
 TURNS = (-4.0, 0.0, 4.0)
 """Degrees."""
 
-_LEAST_OVERLAP = 0.12  # of the visible picture
+_LEAST_OVERLAP = 0.75  # of the smaller of both views
+_SIGNIFICANCE = 0.25  # a small overlap fits by chance more easily
 
 
 def find_starts(
@@ -106,10 +107,10 @@ def _best_shift(reference: np.ndarray, view: np.ndarray) -> tuple[float, int, in
         np.maximum(correlate(np.abs(reference) ** 2, np.ones(view.shape)), 0),
         np.maximum(correlate(np.ones(reference.shape), np.abs(view) ** 2), 0),
     ]
-    enough = _LEAST_OVERLAP * reference.size
+    enough = _LEAST_OVERLAP * min(reference.size, view.size)
     score = correlate(reference, view) / (np.sqrt(energies[0] * energies[1]) + 1e-3 * enough)
-    # A small overlap fits by chance more easily: significance grows with its root.
-    score = np.where(shared >= enough, score * np.sqrt(np.maximum(shared, 0) / reference.size), -1)
+    weight = (np.maximum(shared, 0) / reference.size) ** _SIGNIFICANCE
+    score = np.where(shared >= enough, score * weight, -1)
     y, x = np.unravel_index(score.argmax(), score.shape)
     best = float(score[y, x])
     return (

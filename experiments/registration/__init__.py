@@ -1,0 +1,1 @@
+"""Which registration: candidates measured on pairs whose displacement is known."""

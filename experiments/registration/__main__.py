@@ -1,0 +1,101 @@
+"""Measure the candidates: ``python -m experiments.registration --output DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.registration.candidates import CANDIDATES
+from experiments.registration.pairs import KnownPair, parallax, published, registered, warped
+from ldf_utils.data.cli import run_command
+from ldf_utils.data.files import write_json, write_rows, write_text
+
+VIEWS = ((0.7, 1.4), (0.9, 0.6), (0.55, 1.0))
+_KEPT = "the same, accepted or refused"
+
+
+def measure(group: str, pairs: Iterable[KnownPair], names: Sequence[str]) -> list[dict]:
+    """Measure candidates on pairs; one row for each of both."""
+    rows = []
+    for pair in pairs:
+        for name in names:
+            begin = time.process_time()
+            found = CANDIDATES[name](pair)
+            seconds = time.process_time() - begin
+            matrix, field = found if isinstance(found, tuple) else (found, None)
+            rows.append(
+                {
+                    "group": group,
+                    "pair": pair.name,
+                    "candidate": name,
+                    "before": round(pair.before, 3),
+                    "after": round(min(pair.error(matrix, field), 999.0), 3),
+                    "seconds": round(seconds, 3),
+                }
+            )
+        print(group, pair.name, *(f"{r['after']:.2f}" for r in rows[-len(names) :]), flush=True)
+    return rows
+
+
+def table(rows: list[dict]) -> str:
+    """Summarize rows as Markdown, a line for each group and candidate."""
+    lines = [
+        "| pairs | candidate | before | after | 9 of 10 below | below 2 px | worse | CPU s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    keys = dict.fromkeys((row["group"], row["candidate"]) for row in rows)
+    for group, name in keys:
+        mine = [row for row in rows if (row["group"], row["candidate"]) == (group, name)]
+        before, after, seconds = (
+            np.array([row[key] for row in mine]) for key in ("before", "after", "seconds")
+        )
+        worse = int((after > before + 1e-3).sum())
+        lines.append(
+            f"| {group} ({len(mine)}) | {name} | {np.median(before):.2f} | {np.median(after):.2f} "
+            f"| {np.quantile(after, 0.9):.2f} | {(after < 2).sum()} of {len(mine)} | {worse} "
+            f"| {np.median(seconds):.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.registration", description=__doc__)
+    parser.add_argument("--data", metavar="DIR", help="folder of registered real sets")
+    parser.add_argument("--published", metavar="DIR", help="folder of sets with ir_warp/ and flow/")
+    parser.add_argument("--output", required=True, metavar="DIR")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th registered pair")
+    parser.add_argument("--only", nargs="*", help="groups: published parallax warped views as-is")
+    arguments = parser.parse_args(argv)
+    data = Path(arguments.data) if arguments.data else None
+    wanted = arguments.only or ["published", "parallax", "warped", "as-is", "views"]
+    rows: list[dict] = []
+    if arguments.published and "published" in wanted:
+        rows += measure("published", published(Path(arguments.published)), list(CANDIDATES))
+    if "parallax" in wanted:
+        rows += measure("rendered parallax", parallax(), list(CANDIDATES))
+    if "warped" in wanted:
+        pairs = (warped(p, k) for k, p in enumerate(registered(data, arguments.every)))
+        rows += measure("warped", pairs, list(CANDIDATES)[:-1])
+    if "as-is" in wanted:
+        rows += measure("registered, as they are", registered(data, arguments.every), [_KEPT])
+    if "views" in wanted:
+        pairs = (
+            warped(p, k, VIEWS[k % len(VIEWS)])
+            for k, p in enumerate(registered(data, arguments.every))
+        )
+        rows += measure("another view and size", pairs, [_KEPT])
+    output = Path(arguments.output)
+    write_rows(output / "registration.csv", rows)
+    write_text(output / "registration.md", table(rows))
+    write_json(output / "registration.json", {"arguments": vars(arguments), "pairs": len(rows)})
+    print(table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

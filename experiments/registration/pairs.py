@@ -1,0 +1,141 @@
+"""Pairs with a known displacement: published ones, rendered ones, and registered pairs, warped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ldf_utils.data.pairs import find_sets
+from ldf_utils.data.sets import RENDERED
+from ldf_utils.registration.geometry import grid, resize_matrix, transform
+from ldf_utils.registration.opencv import opencv
+
+Array = npt.NDArray[np.float64]
+SYNTHETIC = 20.0
+"""Largest displacement of a corner in synthetic pairs, pixels of a picture 640 pixels wide."""
+
+
+@dataclass
+class KnownPair:
+    """A pair, and where some visible points lie in the infrared picture (NaN: out of view)."""
+
+    name: str
+    infrared: npt.NDArray[np.float32]
+    visible: npt.NDArray[np.float32]
+    points: Array
+    truth: Array
+
+    def error(self, matrix: Array, field: npt.NDArray[np.float32] | None = None) -> float:
+        """Return the median end-point error of a matrix, visible pixels."""
+        points = self.points
+        if field is not None:
+            rows, columns = points.round().astype(int).T[::-1]
+            points = points + field[rows, columns]
+        scale = self.infrared.shape[1] / self.visible.shape[1]
+        scale = scale if self.infrared.shape != self.visible.shape else 1.0
+        distance = np.hypot(*(transform(matrix, points) - self.truth).T)
+        return float(np.nanmedian(distance)) / scale
+
+    @property
+    def before(self) -> float:
+        """The error of resizing one picture onto the other."""
+        return self.error(resize_matrix(self.visible.shape, self.infrared.shape))
+
+
+def _read(path: Path) -> npt.NDArray[np.float32]:
+    return np.asarray(Image.open(path).convert("L")).astype(np.float32) / np.float32(255)
+
+
+def published(folder: Path) -> Iterator[KnownPair]:
+    """Yield pairs with ``flow/STEM.png.npz``: the place in ``ir`` of each pixel of ``ir_warp``.
+
+    The arrays hold places for `torch.nn.functional.grid_sample`, -1 to 1 from edge to edge
+    (``align_corners=False``), so the displacement is their inverse in pixels.
+    """
+    for file in sorted(folder.glob("*/flow/*.npz")):
+        set_folder, name = file.parents[1], file.name.removesuffix(".npz")
+        with np.load(file) as arrays:
+            places = arrays["flow"][0].astype(np.float64)
+        height, width = places.shape[:2]
+        places = ((places + 1) * [width, height] - 1) / 2
+        points = grid((height, width), 24)
+        yield KnownPair(
+            f"{set_folder.name}/{name}",
+            _read(set_folder / "ir_warp" / name),
+            _read(set_folder / "vi" / name),
+            points,
+            _inverse(places.astype(np.float32), points),
+        )
+
+
+def _inverse(places: npt.NDArray[np.float32], points: Array) -> Array:
+    """Find where a field of places takes each of some values; NaN where it does not."""
+    cv2 = opencv()
+    found = points.copy()
+    for _ in range(30):
+        x, y = found.T.astype(np.float32)[:, None]
+        rest = cv2.remap(places, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+        rest = rest - points
+        found = np.clip(found - rest, 0, np.array(places.shape[1::-1]) - 1)
+    found[np.hypot(*rest.T) > 0.5] = np.nan
+    return found
+
+
+def parallax() -> Iterator[KnownPair]:
+    """Yield the rendered pairs of two cameras side by side."""
+    folder = RENDERED / "parallax"
+    for file in sorted((folder / "flow").glob("*.npz")):
+        with np.load(file) as arrays:
+            flow = arrays["flow"].astype(np.float64)
+        points = grid(flow.shape[:2], 24)
+        rows, columns = points.round().astype(int).T[::-1]
+        infrared, visible = (
+            _read(next((folder / part).glob(f"{file.stem}.*"))) for part in ("ir_warp", "vi")
+        )
+        truth = points + flow[rows, columns]
+        yield KnownPair(f"parallax/{file.stem}", infrared, visible, points, truth)
+
+
+def registered(folder: Path | None, every: int) -> Iterator[KnownPair]:
+    """Yield every n-th pair of the real sets (or of the rendered test pairs), as it is."""
+    sets = dict(find_sets(folder)) if folder else {}
+    for name, pairs in {**sets, **find_sets(RENDERED)}.items():
+        if name not in {*sets, "test"}:
+            continue
+        for pair in (pairs[i] for i in range(0, len(pairs), every)):
+            infrared, visible = pair.infrared[0].numpy(), pair.luminance[0].numpy()
+            points = grid(infrared.shape, 24)
+            yield KnownPair(f"{name}/{pair.name}", infrared, visible, points, points.copy())
+
+
+def warped(pair: KnownPair, seed: int, view: tuple[float, float] | None = None) -> KnownPair:
+    """Warp the infrared picture of a registered pair by a random homography.
+
+    Args:
+        pair: a registered pair.
+        seed: of the homography, whose corners move by up to `SYNTHETIC` pixels, of uniform size.
+        view: (width of the infrared view over the visible one, its pixels over visible ones).
+    """
+    cv2 = opencv()
+    rng = np.random.default_rng(seed)
+    height, width = pair.visible.shape
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    moves = rng.uniform(-1, 1, 2) + rng.uniform(-1, 1, (4, 2))
+    moves *= rng.uniform(0, SYNTHETIC) * width / 640 / np.hypot(*moves.T).max()
+    matrix = cv2.getPerspectiveTransform(corners, (corners + moves).astype(np.float32))
+    size = (width, height)
+    if view is not None:
+        part, scale = view
+        size = (int(width * part * scale), int(height * part * scale))
+        left, top = width * (1 - part) / 2, height * (1 - part) / 2
+        matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale], [0, 0, 1]]) @ matrix
+    infrared = cv2.warpPerspective(pair.infrared, matrix, size)
+    truth = transform(matrix, pair.points)
+    outside = (truth < 0).any(1) | (truth > np.array(size) - 1).any(1)
+    truth[outside] = np.nan
+    return KnownPair(pair.name, infrared, pair.visible, pair.points, truth)
