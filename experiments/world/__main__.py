@@ -21,6 +21,22 @@ def size(text: str) -> tuple[int, int]:
     return width, height
 
 
+def indices_of(text: str) -> list[int]:
+    """Read a list of numbers and ranges.
+
+    Example:
+        >>> indices_of("0-2,5")
+        [0, 1, 2, 5]
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdigit() or not (last or first).isdigit():
+            raise argparse.ArgumentTypeError(f"indices must be like 0-12,14, got {text!r}")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
 def _folder(args: argparse.Namespace) -> Path:
     return Path(args.out or Path("runs") / "world" / args.set)
 
@@ -28,7 +44,7 @@ def _folder(args: argparse.Namespace) -> Path:
 def render(args: argparse.Namespace) -> int:
     """Render the pairs that are not there yet."""
     rest = (args.size, args.samples, Wish(args.layout, args.light, args.air, args.black_hot))
-    indices = range(args.start, args.start + args.count)
+    indices = args.indices or range(args.start, args.start + args.count)
     return min(1, jobs.run(jobs.render_one, _folder(args), args.seed, indices, rest, args.jobs))
 
 
@@ -80,6 +96,10 @@ def main(argv: list[str] | None = None) -> int:
     p = commands.add_parser("render", help="render a set; pairs that are there are kept")
     _common(p, 16)
     p.add_argument("--start", type=int, default=0, help="first index")
+    p.add_argument(
+        "--indices", type=indices_of, metavar="LIST",
+        help="which pairs, like 0-12,14; in place of --start and --count",
+    )  # fmt: skip
     p.add_argument("--layout", choices=sorted(LAYOUTS))
     p.add_argument("--light", choices=[*(k for k, _ in KINDS), "indoor"])
     p.add_argument("--air", choices=["clear", "fog", "smoke", "rain"])

@@ -131,7 +131,7 @@ def random_thermal(rng: np.random.Generator, black_hot: float = 0.0) -> ThermalC
     plateau, hot = style == "plateau", style == "hot"
     sharp = style in ("plateau", "vivid")
     return ThermalCamera(
-        blur=float(rng.uniform(0.6, 1.5)),
+        blur=float(rng.uniform(0.7, 1.7)),
         noise=float(10 ** rng.uniform(-1.8, -1.05)),
         fixed=float(10 ** rng.uniform(-1.9, -1.2)),
         columns=float(rng.choice([0.0, 0.01, 0.03, 0.06])),
@@ -140,13 +140,13 @@ def random_thermal(rng: np.random.Generator, black_hot: float = 0.0) -> ThermalC
         headroom=float(rng.uniform(0.6, 1.0) if hot else rng.uniform(0.0, 0.7)),
         high=float(rng.uniform(99.7, 99.95) if hot else rng.uniform(98.5, 99.9)),
         plateau=float(rng.uniform(1.3, 3.0)),
-        detail=float(rng.uniform(0.3, 1.4) if sharp else rng.uniform(0, 0.4)),
+        detail=float(rng.uniform(0.2, 1.0) if sharp else rng.uniform(0, 0.4)),
         gamma=float(rng.uniform(1.0, 1.6) if hot else rng.uniform(0.75, 1.3)),
         black_hot=bool(rng.random() < black_hot),
-        min_span=float(rng.uniform(12, 24) if hot else rng.uniform(5, 11)),
-        sharpen=float(rng.uniform(0.1, 1.2) if sharp else rng.uniform(0, 0.4)),
+        min_span=float(rng.uniform(12, 24) if hot else rng.uniform(6, 12)),
+        sharpen=float(rng.uniform(0.0, 0.6) if sharp else rng.uniform(0, 0.4)),
         smear=float(rng.choice([0.0, rng.uniform(0.4, 1.5)])),
-        middle=float(rng.uniform(0.06, 0.2) if hot else rng.uniform(0.12, 0.6)),
+        middle=float(rng.uniform(0.06, 0.2) if hot else rng.uniform(0.1, 0.45)),
         quality=int(rng.choice([0.0, rng.uniform(60, 85), rng.uniform(85, 97)])),
     )
 
@@ -240,7 +240,8 @@ def develop(
     if camera.denoise > 0:
         rough = np.abs(ndimage.convolve(x.mean(-1), np.array([[1, -1], [-1, 1]]) / 2))
         x = denoise(x, 2.5 * float(np.median(rough)), camera.denoise)
-    x = np.clip(0.5 + (x - 0.5) * camera.contrast - 0.02 * (camera.contrast - 1), 0, 1)
+    pivot = float(np.clip(1.5 * x.mean(), 0.1, 0.5))  # so that dark pictures do not turn black
+    x = np.clip(pivot + (x - pivot) * camera.contrast, 0, 1)
     if camera.sharpen > 0:
         x = x + camera.sharpen * (x - ndimage.gaussian_filter(x, (1.0, 1.0, 0)))
     return compress((np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8), camera.quality)

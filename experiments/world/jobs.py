@@ -23,8 +23,8 @@ def missing(folder: Path, indices: Sequence[int]) -> list[int]:
     return [i for i in indices if not (folder / "truth" / "facts" / f"{i:04d}.json").exists()]
 
 
-def _facts(seed: int, index: int, size: Size, samples: int, start: float) -> dict[str, Any]:
-    seconds = round(time.perf_counter() - start, 1)
+def _facts(seed: int, index: int, size: Size, samples: int, used: float) -> dict[str, Any]:
+    seconds = round(time.process_time() - used, 1)
     return {
         "seed": seed,
         "index": index,
@@ -46,7 +46,7 @@ def render_one(folder: Path, seed: int, index: int, size: Size, samples: int, wi
     from experiments.world.pair import BlockedView, render_pair, write_pair
     from experiments.world.worlds import draw
 
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     for attempt in range(ATTEMPTS):
         try:
             scene = draw(seed, index, wish, attempt)
@@ -55,7 +55,7 @@ def render_one(folder: Path, seed: int, index: int, size: Size, samples: int, wi
         except BlockedView:
             if attempt + 1 == ATTEMPTS:
                 raise
-    pair.facts.update(_facts(seed, index, size, samples, start))
+    pair.facts.update(_facts(seed, index, size, samples, used))
     write_pair(pair, folder, f"{index:04d}")
     return time.perf_counter() - start
 
@@ -71,9 +71,9 @@ def render_frame(folder: Path, seed: int, index: int, size: Size, samples: int, 
     """Render and write frame ``index`` of a sequence; return the seconds that it took."""
     from experiments.world.pair import render_pair, write_pair
 
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     pair = render_pair(_sequence(seed, kind).frame(index), *size, samples=samples)
-    pair.facts.update(_facts(seed, index, size, samples, start))
+    pair.facts.update(_facts(seed, index, size, samples, used))
     write_pair(pair, folder, f"{index:04d}")
     return time.perf_counter() - start
 
@@ -86,7 +86,7 @@ def render_side_by_side(
     from experiments.world.pair import BlockedView
     from experiments.world.worlds import draw
 
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     for attempt in range(ATTEMPTS):
         try:
             scene = draw(seed, index, Wish(air="clear"), attempt)
@@ -95,7 +95,7 @@ def render_side_by_side(
         except BlockedView:
             if attempt + 1 == ATTEMPTS:
                 raise
-    made[0].facts.update(_facts(seed, index, size, samples, start), baseline_m=baseline)
+    made[0].facts.update(_facts(seed, index, size, samples, used), baseline_m=baseline)
     parallax.write_side_by_side(*made, folder, f"{index:04d}")
     return time.perf_counter() - start
 

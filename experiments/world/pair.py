@@ -44,6 +44,36 @@ class Pair:
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the cameras need to know of a scene: seed, frame, kind of light, strength of rain."""
+
+    seed: int
+    frame: int
+    light: str
+    rain: float
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What reaches the cameras, and the truth.
+
+    ``seen`` and ``good`` are visible radiance ``(H, W, 3)`` through the air and in good light,
+    ``felt`` and ``band`` infrared radiance ``(H, W)`` through the air and without it.
+    """
+
+    shown: Shown
+    seen: Array
+    good: Array
+    felt: Array
+    band: Array
+    labels: Bytes
+    instances: npt.NDArray[np.uint16]
+    depth: Array
+    temperature: Array
+    facts: dict[str, Any]
+
+
 def good_light(scene: Scene) -> Light:
     """Return the light for the oracle: the scene's own by day, else an even, bright sky."""
     if scene.light.kind in ("clear", "overcast"):
@@ -73,6 +103,64 @@ def rain(picture: Array, strength: float, rng: np.random.Generator) -> Array:
     return (picture * (1 - 0.5 * alpha) + alpha * bright * 0.8).astype(np.float32)
 
 
+def trace(scene: Scene, width: int, height: int, samples: int = 3) -> Traced:
+    """Compute what reaches the cameras, and the truth; see ``render_pair``."""
+    renderer = Renderer(scene.parts, max(scene.light.sun_color) > 0, scene.fixed)
+    view = shading.look(scene, renderer, width, height)
+    blocked = float((view.seen.depth < (1.2 if scene.layout == "indoor" else 3.0)).mean())
+    if blocked > 0.12:
+        raise BlockedView(f"{blocked:.0%} of the picture is closer than 3 m")
+    clear = shading.visible_radiance(scene, scene.light, renderer, view, samples)
+    temperature, band = shading.temperatures(scene, renderer, view)
+    depth = shading.nearest(view.seen.depth, view.factor)
+    seen, felt = through_air(
+        scene.air,
+        scene.light,
+        scene.camera.origin,
+        scene.camera.directions(width, height),
+        depth,
+        clear,
+        band,
+        float(radiance(scene.weather.air)),
+    )
+    bright = good_light(scene)
+    good = clear
+    if bright is not scene.light:
+        good = shading.visible_radiance(scene, bright, renderer, view, samples)
+    labels, instances = truth.masks(scene.parts, view.seen, view.factor)
+    facts = truth.attributes(truth.boxes(labels, instances), dict(scene.attributes))
+    facts["caption"] = truth.caption(facts)
+    facts["boxes"] = [asdict(b) for b in truth.boxes(labels, instances)]
+    facts["weather"] = asdict(scene.weather)
+    facts["fog_per_meter"] = scene.air.fog
+    shown = Shown(scene.seed, scene.frame, scene.light.kind, scene.air.rain)
+    return Traced(shown, seen, good, felt, band, labels, instances, depth, temperature, facts)
+
+
+def shoot(traced: Traced, black_hot: float = 0.0) -> Pair:
+    """Let two cameras, drawn from the scene's seed, take the pair; see ``render_pair``."""
+    scene, seen = traced.shown, traced.seen
+    rng = np.random.default_rng([scene.seed, 5])
+    if scene.rain > 0:
+        seen = rain(seen, scene.rain, rng)
+    color = cameras.random_visible(scene.light, rng)
+    thermal = cameras.random_thermal(rng, black_hot)
+    if scene.frame > 0:  # the same cameras in all frames, other noise
+        rng = np.random.default_rng([scene.seed, 6, scene.frame])
+    visible = cameras.develop(seen, color, rng)
+    infrared = cameras.sense(apparent(traced.felt), thermal, rng, fixed_seed=scene.seed)
+    clean = replace(
+        cameras.VisibleCamera(), glare=0.01, noise=0.0, shot=0.0, vignette=0.0, blur=0.5
+    )
+    good = cameras.develop(traced.good, clean, rng)
+    answer = truth.oracle(good, apparent(traced.band), thermal, np.isfinite(traced.depth))
+    facts = {**traced.facts, "cameras": {"visible": asdict(color), "thermal": asdict(thermal)}}
+    return Pair(
+        infrared, visible, answer, traced.labels, traced.instances, traced.depth,
+        traced.temperature, facts,
+    )  # fmt: skip
+
+
 def render_pair(
     scene: Scene, width: int, height: int, samples: int = 3, black_hot: float = 0.0
 ) -> Pair:
@@ -88,51 +176,7 @@ def render_pair(
     Raises:
         BlockedView: if something close fills more than an eighth of the picture.
     """
-    rng = np.random.default_rng([scene.seed, 5])
-    renderer = Renderer(scene.parts, max(scene.light.sun_color) > 0, scene.fixed)
-    view = shading.look(scene, renderer, width, height)
-    blocked = float((view.seen.depth < (1.2 if scene.layout == "indoor" else 3.0)).mean())
-    if blocked > 0.12:
-        raise BlockedView(f"{blocked:.0%} of the picture is closer than 3 m")
-    clear = shading.visible_radiance(scene, scene.light, renderer, view, samples)
-    temperature, band = shading.temperatures(scene, renderer, view)
-    depth = shading.nearest(view.seen.depth, view.factor)
-    directions = scene.camera.directions(width, height)
-    seen, felt = through_air(
-        scene.air,
-        scene.light,
-        scene.camera.origin,
-        directions,
-        depth,
-        clear,
-        band,
-        float(radiance(scene.weather.air)),
-    )
-    if scene.air.rain > 0:
-        seen = rain(seen, scene.air.rain, rng)
-    color = cameras.random_visible(scene.light.kind, rng)
-    thermal = cameras.random_thermal(rng, black_hot)
-    if scene.frame > 0:  # the same cameras in all frames, other noise
-        rng = np.random.default_rng([scene.seed, 6, scene.frame])
-    visible = cameras.develop(seen, color, rng)
-    infrared = cameras.sense(apparent(felt), thermal, rng, fixed_seed=scene.seed)
-    bright = good_light(scene)
-    if bright is not scene.light:
-        clear = shading.visible_radiance(scene, bright, renderer, view, samples)
-    clean = replace(
-        cameras.VisibleCamera(), glare=0.01, noise=0.0, shot=0.0, vignette=0.0, blur=0.5
-    )
-    good = cameras.develop(clear, clean, rng)
-    answer = truth.oracle(good, apparent(band), thermal, np.isfinite(depth))
-    labels, instances = truth.masks(scene.parts, view.seen, view.factor)
-    found = truth.boxes(labels, instances)
-    facts = truth.attributes(found, dict(scene.attributes))
-    facts["caption"] = truth.caption(facts)
-    facts["boxes"] = [asdict(b) for b in found]
-    facts["cameras"] = {"visible": asdict(color), "thermal": asdict(thermal)}
-    facts["weather"] = asdict(scene.weather)
-    facts["fog_per_meter"] = scene.air.fog
-    return Pair(infrared, visible, answer, labels, instances, depth, temperature, facts)
+    return shoot(trace(scene, width, height, samples), black_hot)
 
 
 def _save(array: npt.NDArray[np.generic], path: Path) -> None:

@@ -20,6 +20,7 @@ from experiments.world.vehicles.vehicle import build_vehicle
 
 FRAMES_PER_SECOND = 10.0
 STRIDE = 1.45  # meters that a walker advances in one step cycle
+SECONDS = 4.0  # that people stay in view
 HEADLIGHT = (1.0, 0.95, 0.85)
 
 
@@ -44,7 +45,7 @@ class Walker:
 class Sequence:
     """Draw the still part of a street once, and give the scene of every frame."""
 
-    def __init__(self, seed: int, kind: str = "night", walkers: int = 4) -> None:
+    def __init__(self, seed: int, kind: str = "night", walkers: int = 6) -> None:
         rng = np.random.default_rng([seed, 40])
         dark = kind in ("night", "dusk")
         self.stage = Stage(rng, dark, False, "summer", 0.3 if dark else 0.02)
@@ -52,13 +53,7 @@ class Sequence:
         moving = [slot for slot in self.stage.slots if slot.moving]
         self.stage.slots = [slot for slot in self.stage.slots if not slot.moving]
         add_vehicles(self.stage, 8)
-        pavement = [s for s in self.stage.spots if s.position[2] > 0.1]  # off the car's way
-        spots = [s for s in pavement if in_view(self.stage, s.position, 6.0, 26.0)]
-        chosen = [spots[k] for k in rng.permutation(len(spots))[:walkers]]
-        self.walkers = [
-            Walker(sample_look(rng), s.position, s.heading, rng.uniform(1.0, 1.6), rng.random())
-            for s in chosen
-        ]
+        self.walkers = self._choose(rng, walkers)
         lane = abs(moving[0].position[0]) if moving else 1.2
         self.side = float(rng.choice([-1.0, 1.0]))
         self.lane, self.car_seed = self.side * lane, int(rng.integers(1 << 30))
@@ -69,6 +64,29 @@ class Sequence:
         self.air = Air(fog=float(10 ** rng.uniform(-3.6, -2.8)), seed=seed)
         self.seed = int(rng.integers(1 << 31))
         self.still = self.stage.builder.parts()
+
+    def _choose(self, rng: np.random.Generator, count: int) -> list[Walker]:
+        """Choose people who stay in view: half of them those who come nearest, others by chance."""
+        spots = [s for s in self.stage.spots if s.position[2] > 0.1]  # off the car's way
+        found = []
+        for spot in (spots[k] for k in rng.permutation(len(spots))):
+            turn = np.pi * float(rng.integers(2))
+            walker = Walker(
+                sample_look(rng), spot.position, spot.heading + turn, rng.uniform(0.9, 1.5),
+                rng.random(),
+            )  # fmt: skip
+            way = [walker.at(t)[0] for t in (0.0, SECONDS / 2, SECONDS)]
+            near = min(float(np.hypot(*np.subtract(p, self.stage.camera[0])[:2])) for p in way)
+            if all(in_view(self.stage, p, 5.0, 30.0) for p in way):
+                found.append((near, walker))
+        order = sorted(range(len(found)), key=lambda k: found[k][0])
+        chosen: list[Walker] = []
+        for queue, most in ((order, (count + 1) // 2), (rng.permutation(len(found)), count)):
+            for walker in (found[k][1] for k in queue):
+                apart = (np.hypot(*np.subtract(walker.start, w.start)[:2]) > 0.8 for w in chosen)
+                if len(chosen) < most and all(apart):
+                    chosen.append(walker)
+        return chosen
 
     def _car(self, seconds: float, instance: int) -> tuple[list[Part], list[Lamp]]:
         """Build the passing car, towards the camera on its left and away from it on its right."""
