@@ -10,7 +10,7 @@ from experiments.world import truth as world_truth
 from ldf_utils.data.images import ImageError
 from ldf_utils.data.pairs import PairFolder
 from ldf_utils.data.sets import RENDERED, open_sets
-from ldf_utils.data.truth import LABELS, NEEDED, Truth, truth_of
+from ldf_utils.data.truth import LABELS, NEEDED, Truth, by_people, truth_of, warm_people
 
 
 @pytest.fixture
@@ -89,6 +89,16 @@ def test_warm_by_hand(tmp_path):
     truth = Truth(tmp_path, "a")
     assert truth.temperature[0, 0, 0].item() == pytest.approx(15.0)
     assert torch.equal(truth.warm[0], instances == 1)
+
+
+def test_the_pair_with_most_warm_people_comes_first(sets, set_folder):
+    night = sets["RenderedNight"]
+    order = by_people(night)
+    seen = [warm_people(night[number]) for number in order]
+    assert sorted(order) == list(range(len(night)))
+    assert seen == sorted(seen, reverse=True) and seen[0] > 500
+    real = PairFolder(set_folder)
+    assert by_people(real) == [] and warm_people(real[0]) == 0
 
 
 def test_a_real_pair_has_no_truth(set_folder, pairs):
