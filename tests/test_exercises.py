@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from ldf_utils import metrics
 from ldf_utils.data.images import luminance, to_8bit
-from ldf_utils.notebook import answers, exercises
+from ldf_utils.notebook import answers, camera_exercises, exercises
 from ldf_utils.training.config import TrainConfig
 from ldf_utils.training.schedule import learning_rate
 from tools.notebook_files import NOTEBOOKS, read_notebook, tagged
@@ -337,6 +337,11 @@ DEFINED = {
         "metrics": metrics,
         "fused": IMAGE,
         "f": to_8bit(IMAGE).double(),
+    },
+    "07_your_own_cameras": {
+        "torch": torch,
+        "camera_exercises": camera_exercises,
+        "counts_of": lambda celsius: (celsius + 273.15) / 0.04,
     },
     "08_scaling_out": {},
 }

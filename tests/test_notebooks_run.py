@@ -42,6 +42,7 @@ OVERRIDES = {
         "short_seeds": 1,
     },
     "05_evaluation": {"pairs_per_set": 2, "known_pairs": 4},
+    "07_your_own_cameras": {"frames": 8, "parallax_pairs": 4},
     "08_scaling_out": {"steps": 3, "batch": 2, "patches": 2},
 }
 
@@ -53,6 +54,7 @@ FIGURES = {
     "03_language_and_patch_losses": 14,
     "04_training": 11,
     "05_evaluation": 13,
+    "07_your_own_cameras": 9,
     "08_scaling_out": 4,
 }
 
@@ -114,6 +116,16 @@ RANGES = {
         "agreement_honest.MI": (-1.0, 0.2),
         "sd_true": (1.0, 127.5),
         "sd_saturated": (0.0, 15.97),
+    },
+    "07_your_own_cameras": {
+        "counts_filled": (0.001, 0.2),
+        "range_jump": (0.05, 1.0),
+        "error": (0.0, 8.0),  # real sets are off by several pixels themselves
+        "confidence": (0.5, 1.0),
+        "refused": (2, 4),
+        "parallax.homography": (0.0, 3.0),
+        "rig_error": (0.0, 8.0),
+        "flicker.held over time": (0.0, 1.1),
     },
     "08_scaling_out": {
         "gradient_difference": (0.0, 1e-4),

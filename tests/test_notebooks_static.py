@@ -24,6 +24,7 @@ NAMES = (
     "03_language_and_patch_losses",
     "04_training",
     "05_evaluation",
+    "07_your_own_cameras",
     "08_scaling_out",
 )
 MOST_BYTES = 1_500_000
