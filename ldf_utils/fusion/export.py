@@ -116,9 +116,10 @@ def _core(network: nn.Module) -> Any:
                 verbose=False,
             )
     except Exception as error:  # of many kinds
-        last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        cause = error.__cause__ or error
+        text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         raise ExportError(
-            f"torch {torch.__version__} cannot export {type(network).__name__}: {last[0]}. The "
+            f"torch {torch.__version__} cannot export {type(network).__name__}: {text}. The "
             "networks that ship with this package are tested with torch 2.15"
         ) from error
     assert program is not None

@@ -85,7 +85,8 @@ def _halve(image: torch.Tensor) -> torch.Tensor:
 
 
 def _enlarge(image: torch.Tensor, factor: int = 2) -> torch.Tensor:
-    return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
+    # A factor taken from sizes is a symbol when the network is exported for any size.
+    return F.interpolate(image, scale_factor=int(factor), mode="bilinear", align_corners=False)
 
 
 def _stretch(x: torch.Tensor, gain: torch.Tensor, scale: float) -> torch.Tensor:

@@ -40,7 +40,7 @@ def pyav() -> Any:
     except ImportError as error:
         raise ClipError(
             "reading and writing clips needs PyAV, which is not installed; "
-            "python -m pip install 'av>=12' (or use folders of frames)"
+            "python -m pip install 'av>=15' (or use folders of frames)"
         ) from error
 
 
