@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-pytest.register_assert_rewrite("download_server")
+pytest.register_assert_rewrite("download_server", "clip_helpers")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -69,23 +69,20 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture(scope="session")
-def training_scenes():
-    """Scenes as the embedded CLIP learns from them: 40 small ones, 12 parts of large ones."""
-    from experiments.embedded_clip import dataset
+def training_pieces(tmp_path_factory):
+    """Packed squares as the embedded CLIP learns from them, of the rendered pairs that ship."""
+    from clip_helpers import write_pack
 
-    threads = torch.get_num_threads()
-    parts = [dataset._render_chunk((77, 0, 40, 128)), dataset._render_chunk((78, 0, 4, 256))]
-    torch.set_num_threads(threads)
-    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return write_pack(tmp_path_factory.mktemp("pieces"))
 
 
 @pytest.fixture(scope="session")
-def training_batch(training_scenes):
-    """A batch of all of `training_scenes`."""
+def training_batch(training_pieces):
+    """A batch of 52 rendered squares."""
     from experiments.embedded_clip import dataset
 
-    generator = torch.Generator().manual_seed(2)  # one that draws every degradation
-    return dataset.make_batch(training_scenes, torch.arange(52), generator)
+    squares = training_pieces.read(training_pieces.where(recorded=False)[:52])
+    return dataset.make_batch(squares, torch.Generator().manual_seed(0))  # draws every kind
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("mitsuba")
 
 from experiments.embedded_clip import pool
+from experiments.embedded_clip.packing import view_paths
 from experiments.world.renderer import Renderer
 from experiments.world.worlds import LAYOUTS, Wish, draw
 
@@ -37,9 +38,9 @@ def test_a_world_is_rendered_once_and_its_views_agree(tmp_path, capsys):
     config = pool.PoolConfig(views=2, size=(64, 48), samples=1, oracles=1.0)
     assert pool.missing(tmp_path, 2) == [0, 1]
     with pytest.raises(FileNotFoundError, match="no complete world"):
-        pool.view_paths(tmp_path)
+        view_paths(tmp_path)
     pool.render_world(tmp_path, 1, config)
-    paths = pool.view_paths(tmp_path)
+    paths = view_paths(tmp_path)
     assert pool.missing(tmp_path, 2) == [0] and 1 <= len(paths) <= 2
     for path in paths:
         with np.load(path) as view:
@@ -53,6 +54,6 @@ def test_a_world_is_rendered_once_and_its_views_agree(tmp_path, capsys):
     with np.load(paths[0]) as view:
         first = {name: view[name] for name in pool.ARRAYS}
     pool.render_world(tmp_path / "again", 1, config)
-    with np.load(pool.view_paths(tmp_path / "again")[0]) as view:
+    with np.load(view_paths(tmp_path / "again")[0]) as view:
         for name in ("labels", "instances"):
             assert np.array_equal(first[name], view[name]), name

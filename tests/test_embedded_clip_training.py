@@ -2,12 +2,19 @@
 
 import json
 import math
+from copy import deepcopy
+from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 
-from experiments.embedded_clip import evaluation, losses, training
-from experiments.embedded_clip.training import EmbeddedClipConfig
+from experiments.embedded_clip import evaluation, losses, trainer, training
+from experiments.embedded_clip.__main__ import main
+from experiments.embedded_clip.config import EmbeddedClipConfig
+from experiments.embedded_clip.dataset import VIEWS
+from experiments.embedded_clip.model import VISION, load_grown, model_config, new_model, write_model
+from experiments.embedded_clip.trainer import Trainer
 from ldf_utils.clip.loading import MINI_FOLDER, load_clip
 from ldf_utils.clip.model import PROMPTS
 from ldf_utils.data.images import luminance, read_image
@@ -70,9 +77,7 @@ def test_direction_losses_are_l_dir_and_no_source_counts(generator):
     unit = torch.nn.functional.normalize
     images = unit(torch.randn(3, 5, 8, generator=generator), dim=-1)
     infrared_text, visible_text, fused_text = unit(torch.randn(3, 8, generator=generator), dim=-1)
-    found = training.direction_losses(
-        images, torch.stack([infrared_text, visible_text, fused_text])
-    )
+    found = trainer.direction_losses(images, torch.stack([infrared_text, visible_text, fused_text]))
     assert found.shape == (3, 3)
     cosine = torch.nn.functional.cosine_similarity
     for g in range(3):
@@ -118,15 +123,15 @@ def test_pair_loss_against_the_definition():
     assert swapped > losses.pair_loss(infrared, visible, texts, 3.0)
 
 
-def test_statistics_are_those_of_the_averaged_weights(training_scenes):
+def test_statistics_are_those_of_the_averaged_weights(training_pieces):
     """After counting, what a batch norm remembers is what its inputs are on training images."""
     torch.manual_seed(0)
     visual = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5))
     seen = []
     visual[0].register_forward_hook(lambda _m, _i, output: seen.append(output.detach()))
     visual[1].running_mean.fill_(7.0)  # of other weights
-    config = EmbeddedClipConfig(scenes_per_step=4)
-    training.count_statistics(visual, training_scenes, None, config, batches=3)
+    config = EmbeddedClipConfig(squares_per_step=4)
+    training.count_statistics(visual, training_pieces, None, config, batches=3)
     assert len(seen) == 3
     expected = torch.stack([batch.mean((0, 2, 3)) for batch in seen]).mean(0)
     close = dict(rtol=1e-3, atol=1e-4)
@@ -135,62 +140,132 @@ def test_statistics_are_those_of_the_averaged_weights(training_scenes):
     torch.testing.assert_close(visual[1].running_var, expected, **close)
 
 
-def test_training_resumes_where_it_was(tmp_path, training_scenes, monkeypatch):
-    monkeypatch.setattr(training, "load_scenes", lambda *_, **__: training_scenes)
-    tiny = {
-        "steps": 3,
-        "second_cycle_steps": 1,
-        "textured_steps": 1,
-        "scenes_per_step": 2,
-        "captions": 12,
-        "warm_up": 1,
-        "save_every": 2,
-        "threads": 1,
-        "scenes": 44,
-        "adversarial_at": (0.5,),
-        "adversarial_steps": 2,
-        "adversarial_scenes": 4,
-    }
+TINY = {
+    "steps": 3,
+    "second_cycle_steps": 1,
+    "textured_steps": 1,
+    "squares_per_step": 2,
+    "captions": 12,
+    "warm_up": 1,
+    "save_every": 2,
+    "threads": 1,
+    "adversarial_at": (0.5,),
+    "adversarial_steps": 2,
+    "adversarial_squares": 4,
+}
+
+
+@pytest.fixture
+def same_threads():
     threads = torch.get_num_threads()
-    try:
-        training.train(EmbeddedClipConfig(**tiny), tmp_path / "a", tmp_path / "work_a")
-        stop = torch.optim.lr_scheduler.LambdaLR.step
-        calls = []
+    yield
+    torch.set_num_threads(threads)
 
-        def step(self, *args):
-            calls.append(1)
-            if len(calls) == 8:  # of both optimizers: a call when it is made, then one a step
-                raise KeyboardInterrupt
-            return stop(self, *args)
 
-        monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", step)
-        with pytest.raises(KeyboardInterrupt):
-            training.train(EmbeddedClipConfig(**tiny), tmp_path / "b", tmp_path / "work_b")
-        assert not (tmp_path / "b").exists()
-        monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", stop)
-        training.train(EmbeddedClipConfig(**tiny), tmp_path / "b", tmp_path / "work_b")
-    finally:
-        torch.set_num_threads(threads)
+def test_training_resumes_where_it_was(tmp_path, training_pieces, monkeypatch, same_threads):
+    monkeypatch.setattr(training, "Pieces", lambda _folder: training_pieces)
+    config = EmbeddedClipConfig(**TINY)
+    training.train(config, tmp_path, tmp_path / "a", tmp_path / "work_a")
+    stop = torch.optim.lr_scheduler.LambdaLR.step
+    calls = []
+
+    def step(self, *args):
+        calls.append(1)
+        if len(calls) == 8:  # of both optimizers: a call when it is made, then one a step
+            raise KeyboardInterrupt
+        return stop(self, *args)
+
+    monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(config, tmp_path, tmp_path / "b", tmp_path / "work_b")
+    assert not (tmp_path / "b").exists()
+    monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", stop)
+    training.train(config, tmp_path, tmp_path / "b", tmp_path / "work_b")
     first, second = (load_clip(tmp_path / name).model.state_dict() for name in "ab")
     for name, value in first.items():
         torch.testing.assert_close(second[name], value, rtol=0, atol=0)
     with pytest.raises(ValueError, match="other settings"):
-        training.train(
-            EmbeddedClipConfig(**{**tiny, "seed": 9}), tmp_path / "b", tmp_path / "work_b"
-        )
+        other = EmbeddedClipConfig(**{**TINY, "seed": 9})
+        training.train(other, tmp_path, tmp_path / "b", tmp_path / "work_b")
+
+
+def test_a_few_steps_lower_the_losses(tmp_path, training_pieces):
+    settings = {**TINY, "steps": 24, "squares_per_step": 4, "adversarial_at": (), "captions": 40}
+    config = EmbeddedClipConfig(**settings, augmented=(0.0, 0.0, 0.0))
+    trainer = Trainer(config, tmp_path / "none.pt")
+    rows = [trainer.run_step(training_pieces) for _ in range(24)]
+
+    def mean(name, part):
+        return sum(row[name].item() for row in part) / len(part)
+
+    for name in ("contrast", "denial", "attribute"):
+        assert mean(name, rows[-8:]) < 0.95 * mean(name, rows[:8]), name
+    assert {"salience", "degradation", "direction", "pair"} <= set(rows[0])
+
+
+def test_a_grown_tower_computes_what_the_smaller_one_did(tmp_path, generator):
+    small = deepcopy(VISION)
+    small["layers"] = [1, 1, 1, 1]
+    torch.manual_seed(3)
+    old = open_clip.model.CLIP(**model_config(small)).eval()
+    write_model(old, tmp_path, small)
+    grown = new_model().eval()
+    assert len(grown.visual.layer3) > 1
+    load_grown(grown, tmp_path)
+    images = torch.randn(2, 3, 96, 96, generator=generator)
+    with torch.no_grad():
+        expected = load_clip(tmp_path).model.encode_image(images)
+        torch.testing.assert_close(grown.encode_image(images), expected, rtol=1e-4, atol=1e-5)
+    other = deepcopy(small)
+    other["width"] = 16
+    write_model(open_clip.model.CLIP(**model_config(other)), tmp_path / "thin", other)
+    with pytest.raises(ValueError, match="do not fit"):
+        load_grown(new_model(), tmp_path / "thin")
+
+
+def test_the_command_trains_for_some_minutes_and_writes_a_model(
+    tmp_path, training_pieces, same_threads
+):
+    pack = Path(training_pieces.maps[0].filename).parent.parent
+    options = ["--pack", str(pack), "--work", str(tmp_path), "--folder", str(tmp_path / "clip")]
+    options += ["--squares-per-step", "2", "--adversarial-squares", "2", "--adversarial-steps", "1"]
+    assert main(["train", *options, "--minutes", "0.02", "--threads", "1"]) == 0
+    clip = load_clip(tmp_path / "clip")
+    assert clip.words == load_clip("mini").words and clip.image_size == 96
+    assert (tmp_path / "clip" / "open_clip_model.safetensors").stat().st_size < 8e6
+    record = json.loads((tmp_path / "clip" / "training.json").read_text())
+    assert record["data"]["real"] == 12 and record["images_per_step"] == 18
+
+
+def test_steps_are_scaled_to_the_minutes(monkeypatch, training_pieces):
+    class Still:
+        def __init__(self, *_):
+            pass
+
+        def run_step(self, _pieces):
+            clock[0] += 0.5
+
+    clock = [0.0]
+    monkeypatch.setattr(training, "Trainer", Still)
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    config = EmbeddedClipConfig(steps=700, second_cycle_steps=200, textured_steps=100)
+    scaled = training.fit_steps(config, training_pieces, minutes=5.0)
+    assert scaled.total_steps == pytest.approx(0.9 * 300 / 0.5, abs=3)
+    assert scaled.steps == pytest.approx(0.7 * scaled.total_steps, abs=2)
 
 
 @pytest.fixture(scope="module")
-def accuracies():
-    """Of the shipped model, on worlds of a seed that neither training nor card use."""
-    return evaluation.evaluate_scenes(load_clip("mini"), count=150, seed=91_000)
+def accuracies(training_pieces):
+    """Of the shipped model, on worlds of a seed that its training never saw."""
+    index = training_pieces.where(recorded=False)[:90]
+    return evaluation.evaluate_squares(load_clip("mini"), training_pieces, index, seed=91_000)
 
 
 @pytest.mark.parametrize(
     ("name", "least"),
     [("sharp", 0.9), ("noisy", 0.85), ("dark", 0.9), ("overexposed", 0.9)],
 )
-def test_shipped_model_on_held_out_scenes(accuracies, name, least):
+def test_shipped_model_on_held_out_worlds(accuracies, name, least):
     row = accuracies["attributes"][name]
     assert min(row["true"], row["false"]) > 10
     assert row["balanced_accuracy"] >= least
@@ -201,7 +276,6 @@ def test_shipped_model_tells_infrared_from_visible_as_its_record_says(accuracies
     for way in ("infrared_or_visible", "paper_sentences"):
         here, there = accuracies["whole"][way], record[way]
         assert here["low"] <= there["high"] and there["low"] <= here["high"], way
-    assert accuracies["whole"]["infrared_or_visible"]["infrared_scores_higher"]["mean"] >= 0.9
 
 
 def test_shipped_model_knows_the_target_sentence(accuracies):
@@ -211,7 +285,7 @@ def test_shipped_model_knows_the_target_sentence(accuracies):
 def test_shipped_model_orders_the_oracle_first(training_batch):
     clip = load_clip("mini")
     images = training_batch.images.flatten(0, 1)
-    cosine = (clip.encode_image(images) @ clip.encode_text(PROMPTS.fused)[0]).view(-1, 7)
+    cosine = (clip.encode_image(images) @ clip.encode_text(PROMPTS.fused)[0]).view(-1, len(VIEWS))
     assert (cosine[:, 2] > cosine[:, 3]).float().mean() > 0.8  # above the average of the sources
     assert (cosine[:, 2] > cosine[:, 4]).float().mean() > 0.8  # above its own degraded copy
 

@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from experiments.ablation.objects import PEOPLE, VEHICLES, mean_separation
-from experiments.embedded_clip import truth
 from experiments.painted.scenes import Box
 from ldf_utils.clip.model import PROMPTS, ClipSpace
 from ldf_utils.data.blur import gaussian_blur
@@ -19,6 +18,10 @@ from ldf_utils.evaluation.ablation import BASE, MEASURES
 from ldf_utils.fusion.inference import fuse_tensors
 from ldf_utils.losses.direction import direction_loss, text_directions
 from ldf_utils.metrics import METRICS, background_detail, psnr_to_oracle, ssim_to_oracle, warm_gap
+
+STANDS_OUT = 0.20
+"""Contrast to its surroundings from which a warm object counts as standing out."""
+
 
 # --- what is measured
 
@@ -152,7 +155,7 @@ def _gap(fused: torch.Tensor, sample: Sample) -> float:
 
 def _standing_out(fused: torch.Tensor, sample: Sample) -> float:
     gaps = object_gaps(fused, sample)
-    return sum(gap > truth.SALIENT for gap in gaps) / len(gaps) if gaps else math.nan
+    return sum(gap > STANDS_OUT for gap in gaps) / len(gaps) if gaps else math.nan
 
 
 def _oracle(sample: Sample) -> torch.Tensor:

@@ -52,9 +52,6 @@ from ldf_utils.training.trainer import fit
 OWN = ("measures.py", "objects.py", "run.py", "samples.py", "variants.py")
 """The files of `experiments.ablation` that train and measure."""
 
-TRUTH = ("__init__.py", "truth.py", "degradations.py")
-"""The files of `experiments.embedded_clip` that say when an object stands out."""
-
 
 def weights_digest(module: nn.Module) -> str:
     """Compute a fingerprint of all numbers of a model."""
@@ -72,7 +69,6 @@ def code_files() -> list[Path]:
     files = [package / "__init__.py", *(path for room in rooms for path in room.rglob("*.py"))]
     own = ("__init__.py", "ablation.py", "declared.py")
     files += [package / "evaluation" / name for name in own]
-    files += [experiments / "embedded_clip" / name for name in TRUTH]
     files += [experiments / "painted" / name for name in ("__init__.py", "scenes.py")]
     return sorted(files + [experiments / "ablation" / name for name in OWN])
 

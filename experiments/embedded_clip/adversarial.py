@@ -218,7 +218,7 @@ def optimize_negatives(
         clip: a frozen model; `ldf_utils.clip.model.ClipSpace` freezes the model that it is given,
             so wrap a copy of one that is being trained.
         scenes: ``infrared`` and ``visible``, each ``(N, H, W)`` uint8 with even sides, as in
-            `experiments.embedded_clip.dataset.load_scenes`; other keys are ignored.
+            `experiments.embedded_clip.pieces.Pieces.read`; other keys are ignored.
         steps: of each optimization; damage shows after 60 to 150.
         generator: draws views, noise, weights and batches.
         prompts: the three sentences.

@@ -113,7 +113,7 @@ def _real_lines(real: dict) -> list[str]:
     lines += ["", *_table(["set", "method", "pairs", "share"], rows)]
     rows = [[name, _losses(row["direction_loss"])] for name, row in real.items()]
     lines += ["Mean L_dir on native crops of 128 pixels, best first:", ""]
-    return lines + _table(["set", "mean L_dir"], rows)
+    return lines + _table(["set", "mean L_dir"], rows) + _labeled_lines(real)
 
 
 def _adversarial_lines(found: dict) -> list[str]:
@@ -132,6 +132,52 @@ def _adversarial_lines(found: dict) -> list[str]:
     ]
 
 
+def _data(found: dict[str, int]) -> str:
+    """Say what the model was trained on."""
+    if "painted" in found:
+        return f"{found['painted']} images of `experiments.painted.scenes`, no real picture"
+    return (
+        f"{found['rendered']} squares of rendered worlds (`experiments.embedded_clip.pool`), and "
+        f"{found['real']} of real pairs of M3SVD (repository Linfeng-Tang/M3SVD) and WRD "
+        "(repository hitxiaoming/WRD-RGB-Thermal-Dataset), both MIT; no other real picture"
+    )
+
+
+def _labeled_lines(real: dict) -> list[str]:
+    """People and salience on the labeled pictures of the sets that have some."""
+    labeled = {name: row for name, row in real.items() if "people" in row}
+    if not labeled:
+        return []
+    lines = [
+        "Labeled pictures. People or none: crops with a labeled person against crops without, "
+        "balanced accuracy at threshold 0, and area under the curve.",
+        "",
+    ]
+    rows = [
+        [name, camera, f"{found['with']} / {found['without']}", _percent(found), found["auc"]]
+        for name, row in labeled.items()
+        for camera, found in row["people"].items()
+    ]
+    lines += _table(["set", "camera", "with / without", "balanced accuracy", "area"], rows)
+    lines += [
+        "Salience: share of crops with a labeled person who stands out that fit the sentences "
+        "about salient objects better than a changed copy does; in parentheses the same for the "
+        "target sentence. In the copy the person is hidden in the surroundings, or grain or global "
+        "contrast is added, or both.",
+        "",
+    ]
+    rows, kinds = [], ("hidden", "grain", "contrast", "hidden, grain", "hidden, contrast")
+    for name, row in labeled.items():
+        for camera, found in row["salience"].items():
+            if found["crops"]:
+                shares = [
+                    f"{found[kind]['objects']['mean']:.0%} ({found[kind]['target']['mean']:.0%})"
+                    for kind in kinds
+                ]
+                rows.append([name, camera, found["crops"], *shares])
+    return lines + _table(["set", "camera", "crops", *kinds], rows)
+
+
 def _head(training: dict, words: int, size: int) -> list[str]:
     config = training["config"]
     steps = sum(config[name] for name in ("steps", "second_cycle_steps", "textured_steps"))
@@ -146,12 +192,12 @@ def _head(training: dict, words: int, size: int) -> list[str]:
         f"| parameters | {training['parameters']:,} ({size / 1e6:.1f} MB in float16) |",
         "| image tower | ModifiedResNet, 96 x 96 pixels |",
         f"| text tower | 2 layers, {words} words |",
-        f"| data | {config['scenes']} images of `experiments.painted.scenes`, no real picture |",
-        f"| training | {steps} steps of {7 * config['scenes_per_step']} images, "
+        f"| data | {_data(training['data'])} |",
+        f"| training | {steps} steps of {training['images_per_step']} images, "
         f"{training['minutes']} minutes on {training['threads']} CPU cores, "
         f"{training['precision']} |",
         f"| adversarial images | {len(config['adversarial_at'])} rounds of "
-        f"{config['adversarial_scenes']}, optimized against the model and added as artifacts |",
+        f"{training['adversarial_images']}, optimized against the model and added as artifacts |",
         f"| seed | {config['seed']} |",
         f"| made by | `{training['command']}` (torch {training['torch']}, "
         f"open_clip {training['open_clip']}) |",
@@ -162,16 +208,16 @@ def _head(training: dict, words: int, size: int) -> list[str]:
 LIMITS = [
     "## Limits",
     "",
-    "It has seen rendered scenes only, and knows only the words listed in `vocabulary.json`; any "
-    "other word is refused. It sees images at 96 pixels, so give it native crops where sharpness "
-    "matters. It is small enough to be fooled: a free network optimized against it finds patterns "
-    "that score well and that people call damage. The generator was written, and this recipe "
-    "chosen among several, with the real sets in view, so their figures are no blind test, "
-    "although no weight was fitted to them. Use it to learn the mechanism of language-driven "
-    "fusion; use OpenAI's weights to reproduce the paper.",
+    "Most of what it has seen is made by a computer, and it knows only the words listed in "
+    "`vocabulary.json`; any other word is refused. It sees images at 96 pixels, so give it native "
+    "crops where sharpness matters. It is small enough to be fooled: a free network optimized "
+    "against it finds patterns that score well and that people call damage. The generator was "
+    "written, and this recipe chosen among several, with the real sets in view, so their figures "
+    "are no blind test, although no weight was fitted to them. Use it to learn the mechanism of "
+    "language-driven fusion; use OpenAI's weights to reproduce the paper.",
     "",
-    "Figures: `python -m experiments.embedded_clip evaluate [--data DIR] [--lite FILE]`, then "
-    "`... card`.",
+    "Figures: `python -m experiments.embedded_clip evaluate --pack DIR [--data DIR] "
+    "[--lite FILE]`, then `... card`.",
     "",
 ]
 

@@ -13,12 +13,13 @@ from torch import nn
 
 from experiments.embedded_clip.dataset import SIDE
 from ldf_utils.clip.attributes import vocabulary
+from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import ClipSpace
 from ldf_utils.clip.tokenizer import VOCABULARY, CompactTokenizer
 from ldf_utils.data.files import atomic_path, write_json
 
 DIMENSIONS, CONTEXT_LENGTH = 128, 32
-VISION = {"image_size": SIDE, "layers": [1, 1, 1, 1], "width": 24, "head_width": 64}
+VISION: dict[str, Any] = {"image_size": SIDE, "layers": [1, 2, 3, 1], "width": 24, "head_width": 64}
 TEXT = {"context_length": CONTEXT_LENGTH, "vocab_size": 0, "width": 96, "heads": 4, "layers": 2}
 MEAN, STD = 0.4, 0.25
 PREPROCESSING: dict[str, Any] = {
@@ -29,15 +30,46 @@ PREPROCESSING: dict[str, Any] = {
 }
 
 
-def _model_config() -> dict[str, Any]:
+def model_config(vision: dict[str, Any] = VISION) -> dict[str, Any]:
+    """Return open_clip's configuration of the model, with this image tower."""
     text = TEXT | {"vocab_size": len(vocabulary()[1])}
-    return {"embed_dim": DIMENSIONS, "vision_cfg": VISION, "text_cfg": text}
+    return {"embed_dim": DIMENSIONS, "vision_cfg": vision, "text_cfg": text}
 
 
 def new_model() -> open_clip.model.CLIP:
     """Return a model with random weights, drawn by torch's global generator."""
-    model = open_clip.model.CLIP(**_model_config())
+    model = open_clip.model.CLIP(**model_config())
     return model.to(memory_format=torch.channels_last)
+
+
+def load_grown(model: open_clip.model.CLIP, folder: Path) -> None:
+    """Fill a model from one whose image tower may have fewer blocks, and compute the same.
+
+    What a residual block adds is scaled by the weight of its last batch norm; in new blocks that is
+    set to 0, so that they pass on what they get until they have learned something.
+
+    Args:
+        model: to be filled.
+        folder: of the other model, with the same words.
+
+    Raises:
+        ValueError: if anything but whole blocks is missing, or a shape differs.
+    """
+    state = load_clip(folder).model.state_dict()
+    fresh = model.state_dict()
+    new = {name for name in fresh if name not in state}
+    blocks = {name.rsplit(".", 2)[0] for name in new if name.endswith("bn3.weight")}
+    strange = {n for n in new if not any(n.startswith(f"{block}.") for block in blocks)}
+    strange |= {n for n in state if n not in fresh or state[n].shape != fresh[n].shape}
+    if strange:
+        raise ValueError(
+            f"{folder}: expected a model of the same widths and words with fewer blocks, but "
+            f"{', '.join(sorted(strange)[:4])} do not fit"
+        )
+    model.load_state_dict(fresh | state)
+    with torch.no_grad():
+        for block in blocks:
+            model.get_submodule(f"{block}.bn3").weight.zero_()
 
 
 def new_tokenizer() -> CompactTokenizer:
@@ -68,7 +100,7 @@ def hidden_matrices(model: open_clip.model.CLIP) -> list[nn.Parameter]:
     return kernels + [p for p in model.transformer.parameters() if p.ndim == 2]
 
 
-def write_model(model: nn.Module, folder: Path) -> None:
+def write_model(model: nn.Module, folder: Path, vision: dict[str, Any] = VISION) -> None:
     """Write a model as an open_clip folder: weights in float16, configuration and vocabulary."""
     weights = {
         name: (value if name.endswith("num_batches_tracked") else value.half()).contiguous()
@@ -79,6 +111,6 @@ def write_model(model: nn.Module, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "open_clip_model.safetensors") as temporary:
         save_file(weights, temporary)
-    settings = {"model_cfg": _model_config(), "preprocess_cfg": PREPROCESSING}
+    settings = {"model_cfg": model_config(vision), "preprocess_cfg": PREPROCESSING}
     write_json(folder / "open_clip_config.json", settings)
     write_json(folder / VOCABULARY, {"words": words, "token_ids": token_ids})

@@ -277,22 +277,6 @@ def missing(folder: Path, count: int) -> list[int]:
     return [i for i in range(count) if not (folder / "worlds" / f"{i:05d}.json").exists()]
 
 
-def view_paths(folder: Path) -> list[Path]:
-    """Return the views of all worlds that are complete, in order.
-
-    Raises:
-        FileNotFoundError: if there are none.
-    """
-    worlds = sorted((folder / "worlds").glob("*.json"))
-    names = [n for path in worlds for n in json.loads(path.read_text(encoding="utf-8"))["views"]]
-    if not names:
-        raise FileNotFoundError(
-            f"{folder}: found no complete world (worlds/*.json); render some first, "
-            "python -m experiments.embedded_clip pool"
-        )
-    return [folder / f"{name}.npz" for name in names]
-
-
 def render_pool(folder: Path, count: int, config: PoolConfig, processes: int = 1) -> int:
     """Render the worlds that are not there yet; return how many failed."""
     todo = missing(folder, count)
