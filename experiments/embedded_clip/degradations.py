@@ -91,7 +91,8 @@ def degrade(images: torch.Tensor, kind: str, generator: torch.Generator) -> torc
         wave = torch.sin(2 * math.pi / wavelength * along)
         result = images + draw(0.03, 0.2) * wave
     elif kind == "letters":
-        bank = _letters()
+        with torch.device("cpu"):  # where their generator is
+            bank = _letters().to(images.device)
         masks = bank[torch.randint(len(bank), (count,), generator=generator)]
         masks = F.interpolate(masks, (height, width), mode="bilinear", antialias=True)
         sign = torch.where(draw(0, 1) < 0.5, -1.0, 1.0)
