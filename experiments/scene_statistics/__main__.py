@@ -1,0 +1,159 @@
+"""Are rendered pictures like real ones?
+
+    python -m experiments.scene_statistics distances --real DIR ...
+    python -m experiments.scene_statistics classify --real DIR ...
+
+Every ``DIR`` is a set with ``ir/`` and ``vi/``. ``distances`` compares distributions and draws
+``docs/rendered_statistics.png``; ``classify`` trains a network to tell made from real crops. Both
+say the same of the painted scenes that came before, and write their numbers to a JSON file.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from experiments.painted.scenes import render as paint
+from experiments.scene_statistics import measures
+from experiments.scene_statistics.classifier import classify as answer
+from experiments.scene_statistics.figure import draw
+from experiments.scene_statistics.pictures import CROP, KINDS, Picture, compress, read_set, scaled
+from ldf_utils.data.cli import run_command
+from ldf_utils.data.files import write_json
+from ldf_utils.data.images import luminance
+from ldf_utils.data.sets import RENDERED
+
+Sets = dict[str, list[Picture]]
+PAINTED_SIZES = {"painted 240": (240, 320, 64), "painted 480": (480, 640, 24)}
+
+
+def rendered(kind: str, rows: int | None) -> Sets:
+    """Read the rendered pairs for training and for tests."""
+    return {f"rendered {s}": read_set(RENDERED / s, kind, rows) for s in ("train", "test")}
+
+
+def painted(kind: str, rows: int | None, seed: int = 90_700) -> Sets:
+    """Paint as many scenes, of the same sizes."""
+    sets: Sets = {}
+    for name, (height, width, count) in PAINTED_SIZES.items():
+        sets[name] = []
+        for start in range(0, count, 8):
+            batch = paint(8, (height, width), seed, start=start)
+            images = batch.infrared if kind == "ir" else luminance(batch.visible)
+            for n, x in enumerate(images[:, 0].numpy()):
+                gray = compress(Image.fromarray((x * 255 + 0.5).astype(np.uint8)))
+                label = f"{name} {start + n}"
+                sets[name].append(Picture(label, label, scaled(gray, rows)))
+    return sets
+
+
+def real_sets(folders: Sequence[Path], kind: str, rows: int | None) -> Sets:
+    """Read real sets; pictures smaller than a crop are left out, and how many is said."""
+    sets: Sets = {}
+    for folder in folders:
+        found = read_set(folder, kind, rows)
+        sets[folder.name] = [p for p in found if min(p.gray.shape) >= CROP]
+        if len(sets[folder.name]) < len(found):
+            print(f"{folder.name}: {len(found) - len(sets[folder.name])} pictures are too small")
+    return sets
+
+
+def _together(sets: Sets) -> list[Picture]:
+    return [p for pictures in sets.values() for p in pictures]
+
+
+def _correlations(infrared: Sequence[Picture], visible: Sequence[Picture]) -> dict[str, Any]:
+    """Return the correlation of the two cameras in every pair."""
+    pairs = zip(infrared, visible, strict=True)
+    values = [
+        measures.correlation(i.gray, v.gray) for i, v in pairs if i.gray.shape == v.gray.shape
+    ]
+    return {measures.BETWEEN: np.array(values, np.float32)}
+
+
+def distances(args: argparse.Namespace) -> int:
+    """Compare distributions, write the figure and the numbers."""
+    makers = {"rendered": rendered, "painted": painted}
+    real: dict[str, Sets] = {k: real_sets(args.real, k, measures.ROWS) for k in KINDS}
+    made: dict[str, dict[str, list[Picture]]] = {
+        name: {k: _together(make(k, measures.ROWS)) for k in KINDS} for name, make in makers.items()
+    }
+    real_samples = {k: {n: measures.samples(p) for n, p in real[k].items()} for k in KINDS}
+    made_samples = {n: {k: measures.samples(p) for k, p in m.items()} for n, m in made.items()}
+    numbers: dict[str, dict[str, dict[str, Any]]] = {}
+    for kind in KINDS:
+        found = {n: measures.distances(made_samples[n][kind], real_samples[kind]) for n in makers}
+        numbers[kind] = {s: {n: found[n][s] for n in makers} for s in measures.PER_CAMERA}
+    pairs = {n: _correlations(real["ir"][n], real["vi"][n]) for n in real["ir"]}
+    both = {n: measures.distances(_correlations(m["ir"], m["vi"]), pairs) for n, m in made.items()}
+    numbers[measures.BETWEEN] = {
+        measures.BETWEEN: {n: d[measures.BETWEEN] for n, d in both.items()}
+    }
+    slopes = {
+        k: {
+            n: round(float(np.mean([measures.slope(p.gray) for p in pictures])), 2)
+            for n, pictures in {**{m: made[m][k] for m in makers}, **real[k]}.items()
+        }
+        for k in KINDS
+    }
+    title = draw(real_samples, made_samples, numbers, args.out.with_suffix(".png"))
+    record = {
+        "command": "python -m experiments.scene_statistics distances --real DIR ...",
+        "finding": title,
+        "pairs": {n: len(p) for n, p in real["ir"].items()},
+        "distances": numbers,
+        "exponent_of_the_amplitude_spectrum": slopes,
+    }
+    write_json(args.out.with_suffix(".json"), record)
+    return 0
+
+
+def classify(args: argparse.Namespace) -> int:
+    """Train the classifier on rendered and on painted pictures; print and write its answers."""
+    numbers: dict[str, dict[str, Any]] = {}
+    for kind in args.kinds:
+        real = real_sets(args.real, kind, None)
+        for name, make in (("rendered", rendered), ("painted", painted)):
+            found = answer(make(kind, None), real, steps=args.steps)
+            numbers.setdefault(kind, {})[name] = asdict(found)
+            print(
+                f"{kind}, {name}: right in {found.right:.1%} of unseen crops "
+                f"({found.low:.1%} to {found.high:.1%}), {found.seen:.1%} of seen ones",
+                flush=True,
+            )
+            print("  " + ", ".join(f"{n} {s:.0%}" for n, s in found.sets.items()), flush=True)
+    command = f"python -m experiments.scene_statistics classify --steps {args.steps} --real DIR ..."
+    write_json(args.out, {"command": command, "answers": numbers})
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.scene_statistics",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    p = commands.add_parser("distances", help="compare distributions and draw the figure")
+    p.add_argument("--real", type=Path, nargs="+", required=True, help="folders of real sets")
+    p.add_argument("--out", type=Path, default=Path("docs/rendered_statistics"))
+    p.set_defaults(run=distances)
+    p = commands.add_parser("classify", help="train a network to tell made from real crops")
+    p.add_argument("--real", type=Path, nargs="+", required=True, help="folders of real sets")
+    p.add_argument("--steps", type=int, default=500, help="of training, in each of three folds")
+    p.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    p.add_argument("--out", type=Path, default=Path("docs/rendered_classifier.json"))
+    p.set_defaults(run=classify)
+    args = parser.parse_args(argv)
+    return int(args.run(args))
+
+
+if __name__ == "__main__":
+    run_command(main)
