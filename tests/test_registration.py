@@ -14,6 +14,7 @@ from experiments.registration.pairs import published
 from ldf_utils.data.images import read_image, write_image
 from ldf_utils.data.pairs import PairFolder
 from ldf_utils.data.sets import RENDERED
+from ldf_utils.data.truth import read_facts
 from ldf_utils.fusion.__main__ import main as fuse
 from ldf_utils.notebook import camera_exercises
 from ldf_utils.registration.__main__ import main as register_folder
@@ -33,10 +34,20 @@ def gray(picture: torch.Tensor) -> np.ndarray:
     return picture.mean(0).numpy()
 
 
+def clear_pairs():
+    """Rendered registered pairs by day and in clear air, whose edges both cameras see."""
+    pairs, facts = PairFolder(RENDERED / "test"), read_facts(RENDERED / "test")
+    return [
+        pairs[index]
+        for index, name in enumerate(pairs.names)
+        if facts[name]["light"] in ("clear", "overcast") and facts[name]["air"] == "clear"
+    ]
+
+
 @pytest.fixture(scope="module")
 def pair():
     """A rendered pair with edges everywhere, registered."""
-    return PairFolder(RENDERED / "test")[12]
+    return clear_pairs()[1]
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +97,8 @@ def test_a_homography_is_found_to_a_pixel(moved):
 
 
 def test_pictures_of_different_scenes_are_refused():
-    pairs = PairFolder(RENDERED / "test")
-    found = align(gray(pairs[12].infrared), gray(pairs[3].visible))
+    pairs = clear_pairs()
+    found = align(gray(pairs[1].infrared), gray(pairs[0].visible))
     assert not found.accepted and not found.aligned
     assert found.confidence < 0.5 and "not trusted" in found.reason
 
@@ -112,10 +123,9 @@ def test_views_of_another_size_are_aligned(pair):
 
 
 def test_a_rig_has_one_transform(moved):
-    pairs = PairFolder(RENDERED / "test")
     others = []
-    for index in (0, 12, 18):
-        infrared, visible = gray(pairs[index].infrared), gray(pairs[index].visible)
+    for one in clear_pairs()[:3]:
+        infrared, visible = gray(one.infrared), gray(one.visible)
         others.append((cv2.warpPerspective(infrared, SHIFT, infrared.shape[::-1]), visible))
     found = align_rig(others)
     assert found.accepted and median_distance(found.matrix, SHIFT, others[0][1].shape) < 1
@@ -169,9 +179,7 @@ def test_outside_the_infrared_view_the_visible_picture_stays(pair):
 @pytest.fixture
 def folders(tmp_path):
     """Two displaced pairs of a rig as files."""
-    pairs = PairFolder(RENDERED / "test")
-    for index in (12, 18):
-        one, name = pairs[index], f"{index:02}.png"
+    for name, one in zip(("12.png", "18.png"), clear_pairs()[1:], strict=False):
         infrared = cv2.warpPerspective(gray(one.infrared), SHIFT, (640, 480))
         write_image(torch.from_numpy(infrared)[None], tmp_path / "ir" / name)
         write_image(one.visible, tmp_path / "vi" / name)
