@@ -8,13 +8,14 @@ import torch
 from torch.testing import assert_close
 from torchvision.models import detection as published
 
-from experiments.detector import crops, loss, sentences
+from experiments.detector import crops, loss, protocol, sentences
 from experiments.detector.__main__ import main
 from experiments.detector.training import DetectorConfig, train
 from ldf_utils.data.pairs import PairFolder
 from ldf_utils.data.sets import RENDERED
 from ldf_utils.data.state_dict import WeightsError
 from ldf_utils.detection import detector as detectors
+from ldf_utils.detection import studies
 from ldf_utils.detection.boxes import CLASSES, Boxes
 from ldf_utils.detection.detector import (
     EmbeddedDetector,
@@ -27,6 +28,8 @@ from ldf_utils.detection.network import SmallDetector, centers, standardize
 from ldf_utils.detection.search import search_set
 from ldf_utils.detection.table import precision_rows
 from ldf_utils.detection.visibility import stands_out
+from ldf_utils.fusion.rules import average
+from ldf_utils.networks.bounded import BoundedFusionNetwork
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +252,45 @@ def test_the_command_trains_a_detector_that_learns(work, tmp_path):
     assert main([*command, "--output", str(output)]) == 0
     assert load_detector(output).metadata["config"]["steps"] == 2
     assert main([*command, "--sources", str(tmp_path / "none"), "--output", str(output)]) == 1
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Two rendered pairs in place of all labeled sets."""
+    pairs = PairFolder(RENDERED / "test")
+    pairs.files = pairs.files[:2]
+    sets = {"few": (pairs, read_labels(pairs.folder, pairs))}
+    for module in (protocol, sentences):
+        monkeypatch.setattr(module, "labeled_sets", lambda data_dir: sets)
+    return sets
+
+
+def test_the_protocol_measures_every_method_and_the_merger(work, few, tmp_path, monkeypatch):
+    made = {"visible": lambda ir, vi: vi, "infrared": lambda ir, vi: ir, "average": average}
+    monkeypatch.setattr(protocol, "methods", lambda network: made)
+    options = {"steps": 1, "batch": 1, "seeds": 2, "output": tmp_path / "r.json"}
+    record = protocol.run_protocol(work, **options)
+    found = record["one_per_method"]["few"]
+    assert set(found) == {*made, "merged"} == set(record["one_for_all"]["few"])
+    assert all(len(rows) == 2 and 0 <= rows[0]["person"] <= 1 for rows in found.values())
+    assert studies.read_study(tmp_path / "r.json") == record
+    before = (work / "average-1.pt").stat().st_mtime_ns
+    assert protocol.run_protocol(work, **options) == record
+    assert (work / "average-1.pt").stat().st_mtime_ns == before, "trained again"
+    with pytest.raises(ValueError, match="detector protocol"):
+        studies.read_study(tmp_path / "none.json")
+
+
+def test_networks_are_measured_against_that_of_the_paper(few):
+    torch.manual_seed(0)
+    one, two = BoundedFusionNetwork().eval(), BoundedFusionNetwork().eval()
+    with torch.no_grad():
+        for parameter in two.parameters():
+            parameter.add_(0.05)
+    found = sentences.measure({"paper": one, "other": two})["few"]
+    assert set(found["paper"]["change"].values()) == {0.0}
+    assert found["other"]["change"]["elsewhere"] > 0
+    assert 0.5 <= found["other"]["stands_out"]["person"] <= 1
 
 
 # --- measures of the study on sentences -----------------------------------------------------------

@@ -338,6 +338,7 @@ DEFINED = {
         "fused": IMAGE,
         "f": to_8bit(IMAGE).double(),
     },
+    "06_detection": {},
     "07_your_own_cameras": {
         "torch": torch,
         "camera_exercises": camera_exercises,

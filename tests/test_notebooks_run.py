@@ -42,6 +42,7 @@ OVERRIDES = {
         "short_seeds": 1,
     },
     "05_evaluation": {"pairs_per_set": 2, "known_pairs": 4},
+    "06_detection": {"pairs_per_set": 3, "draws": 50},
     "07_your_own_cameras": {"frames": 8, "parallax_pairs": 4},
     "08_scaling_out": {"steps": 3, "batch": 2, "patches": 2},
 }
@@ -54,6 +55,7 @@ FIGURES = {
     "03_language_and_patch_losses": 14,
     "04_training": 11,
     "05_evaluation": 13,
+    "06_detection": 7,
     "07_your_own_cameras": 9,
     "08_scaling_out": 4,
 }
@@ -117,6 +119,15 @@ RANGES = {
         "sd_true": (1.0, 127.5),
         "sd_saturated": (0.0, 15.97),
     },
+    "06_detection": {
+        "images": (6, 200),
+        "ap50.person.visible": (0.0, 1.0),
+        "ap50.person.infrared": (0.02, 1.0),
+        "ap50.person.merged": (0.01, 1.0),
+        "found_share.infrared": (0.05, 1.0),
+        "score": (0.05, 0.95),
+        "own_detector.merged": (0.05, 1.0),
+        "sentence_spread": (0.0, 0.5),
     "07_your_own_cameras": {
         "counts_filled": (0.001, 0.2),
         "range_jump": (0.05, 1.0),

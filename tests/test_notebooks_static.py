@@ -24,6 +24,7 @@ NAMES = (
     "03_language_and_patch_losses",
     "04_training",
     "05_evaluation",
+    "06_detection",
     "07_your_own_cameras",
     "08_scaling_out",
 )
