@@ -128,6 +128,7 @@ RANGES = {
         "score": (0.05, 0.95),
         "own_detector.merged": (0.05, 1.0),
         "sentence_spread": (0.0, 0.5),
+    },
     "07_your_own_cameras": {
         "counts_filled": (0.001, 0.2),
         "range_jump": (0.05, 1.0),
