@@ -101,7 +101,7 @@ def evaluate_squares(
         "pictures": len(images),
         "squares": len(index),
         "augmented": augmented,
-        "whole": _modality_of_squares(clip, by_view[:, [1, 0]]),
+        "whole": modality_of_squares(clip, by_view[:, [1, 0]]),
         "direction_loss": by_mean(losses),
         "attributes": table,
         "target_sentence": {
@@ -135,8 +135,8 @@ def _batch_losses(clip: ClipSpace, batch: Batch, seen: torch.Tensor) -> list[dic
     return [dict(zip(losses, row, strict=True)) for row in rows]
 
 
-def _modality_of_squares(clip: ClipSpace, seen: torch.Tensor) -> Report:
-    """Infrared or visible on images that are not degraded, ``(N, 2, D)``, as on the real pairs."""
+def modality_of_squares(clip: ClipSpace, seen: torch.Tensor) -> Report:
+    """Measure infrared or visible on embeddings of both images of N squares, ``(N, 2, D)``."""
     visible, infrared, _ = clip.encode_text(list(PROMPTS))
     scores = attribute_scores(clip, seen.flatten(0, 1), "infrared").view(-1, 2)
     return {
