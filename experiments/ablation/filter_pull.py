@@ -61,9 +61,9 @@ def _pixel_gradients(
     fused, weights = fused.detach().requires_grad_(), CONFIG.weights
     perceptual = weights.perceptual * PerceptualLoss()(fused, infrared, visible)
     with torch.no_grad():
-        sources = [clip.encode_image(x) for x in (infrared, visible)]
+        of_infrared, of_visible = clip.encode_image(infrared), clip.encode_image(visible)
     directions = text_directions(clip, CONFIG.prompts)
-    language = direction_loss(clip.encode_image(fused), *sources, directions).mean()
+    language = direction_loss(clip.encode_image(fused), of_infrared, of_visible, directions).mean()
     (one,) = torch.autograd.grad(perceptual, fused)
     (other,) = torch.autograd.grad(weights.direction * language, fused)
     return one, other
@@ -91,7 +91,8 @@ def measure_pull(pairs: Sequence[Pair], clip: ClipSpace, batches: int = 10) -> d
         infrared, visible = crops.batch(generator)
         with torch.no_grad():
             fused = network(infrared, visible)
-            sources = [clip.encode_image(x).repeat(CONFIG.patches, 1) for x in (infrared, visible)]
+            of_infrared = clip.encode_image(infrared).repeat(CONFIG.patches, 1)
+            of_visible = clip.encode_image(visible).repeat(CONFIG.patches, 1)
         perceptual, words = _pixel_gradients(fused, infrared, visible, clip)
         draws = sampler.draw(CONFIG.batch, generator, (CONFIG.crop, CONFIG.crop))
         images = torch.cat([infrared, visible], dim=1)
@@ -100,7 +101,7 @@ def measure_pull(pairs: Sequence[Pair], clip: ClipSpace, batches: int = 10) -> d
         patches = cut_patches(leaf, draws, sampler.size)
         cut = patches.detach().requires_grad_()
         # Patches do not see one another: one backward pass has the gradient of each.
-        losses = direction_loss(clip.encode_image(cut), *sources, directions)
+        losses = direction_loss(clip.encode_image(cut), of_infrared, of_visible, directions)
         (each,) = torch.autograd.grad(losses.sum(), cut)
         flat = [
             F.pad(flat_places(Sample("", infrared[k], visible[k], visible[k])), (1, 1, 1, 1))

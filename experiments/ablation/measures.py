@@ -188,7 +188,9 @@ def _objects(labels: tuple[str, ...], place: int) -> Callable[[torch.Tensor, Sam
 def direction_of(fused: torch.Tensor, sample: Sample, clip: ClipSpace) -> float:
     """Compute L_dir of the paper's sentences on the whole sample."""
     images = clip.encode_image(torch.stack([fused, sample.infrared, sample.visible]))
-    return direction_loss(*images.split(1), text_directions(clip, PROMPTS)).item()
+    fused_features, infrared, visible = images.split(1)
+    directions = text_directions(clip, PROMPTS)
+    return direction_loss(fused_features, infrared, visible, directions).item()
 
 
 _FUNCTIONS: dict[str, Callable[..., float]] = {

@@ -146,7 +146,7 @@ def _window(sample: Sample, side: int) -> Sample:
     )
 
 
-def _spread(names: Sequence[str], count: int) -> list[int]:
+def _spread(names: Sequence[object], count: int) -> list[int]:
     places = torch.linspace(0, len(names) - 1, min(count, len(names)))
     return places.round().long().tolist()
 
@@ -229,6 +229,7 @@ def prepare(settings: Settings) -> StudyData:
     if settings.train:
         pairs = tuple(pair for _, folder in training_sets(settings.train) for pair in folder)
         samples["rendered"] = tuple(rendered_samples(settings.held_out, settings.side))
+        images: list[tuple[torch.Tensor | None, ...]]
         images = [(pair.infrared, pair.luminance) for pair in pairs]
     else:
         painted = scene_samples(settings.scenes, settings.size, settings.seed)

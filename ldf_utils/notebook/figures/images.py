@@ -100,9 +100,9 @@ def show_images(
 
 
 BOX_STYLES = {
-    "found": {"ec": COLORS[5], "ls": "-"},
-    "missed": {"ec": COLORS[3], "ls": "--"},
-    "false": {"ec": COLORS[1], "ls": ":"},
+    "found": (COLORS[5], "-"),
+    "missed": (COLORS[3], "--"),
+    "false": (COLORS[1], ":"),
 }
 """What was detected: color and dash of the boxes of `show_boxes`."""
 
@@ -138,8 +138,12 @@ def show_boxes(
             for x0, y0, x1, y1 in corners:
                 place = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
                 axis.add_patch(Rectangle(*place, fill=False, ec="black", lw=2.0))
-                axis.add_patch(Rectangle(*place, fill=False, lw=1.1, **BOX_STYLES[kind]))
-    handles = [Rectangle((0, 0), 1, 1, fill=False, lw=1.6, **s) for s in BOX_STYLES.values()]
+                color, dash = BOX_STYLES[kind]
+                axis.add_patch(Rectangle(*place, fill=False, lw=1.1, ec=color, ls=dash))
+    handles = [
+        Rectangle((0, 0), 1, 1, fill=False, lw=1.6, ec=color, ls=dash)
+        for color, dash in BOX_STYLES.values()
+    ]
     fig.legend(handles, list(BOX_STYLES), loc="outside lower center", ncols=len(handles))
     output.present(fig, **texts)
 
