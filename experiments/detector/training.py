@@ -35,7 +35,7 @@ class DetectorConfig:
         threads: of torch.
     """
 
-    steps: int = 2600
+    steps: int = 1250
     batch: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
