@@ -117,6 +117,23 @@ def schedule(step, steps, warmup):
     return learning_rate(step, config)
 
 
+def overlap(first, second):
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    shared = np.prod(np.clip(sides, 0, None))
+    areas = [np.prod(np.subtract(box[2:], box[:2])) for box in (first, second)]
+    return shared / (sum(areas) - shared)
+
+
+def average_precision(scores, hits, boxes, envelope=True):
+    order = np.argsort(-np.asarray(scores))
+    right = np.cumsum(np.asarray(hits)[order])
+    precision = right / np.arange(1, len(order) + 1)
+    if envelope:
+        precision = np.maximum.accumulate(precision[::-1])[::-1]
+    places = np.searchsorted(right / boxes, np.linspace(0, 1, 101))
+    return float(np.append(precision, 0.0)[places].mean())
+
+
 def noisy(infrared, visible):
     noise = torch.randn(visible.shape, generator=torch.Generator().manual_seed(0))
     return (visible + 0.3 * noise).clamp(0, 1)
@@ -128,6 +145,8 @@ def right_fusion(infrared, visible):
 
 
 RIGHT = {
+    "check_overlap": lambda a, b: float(overlap(a.numpy(), b.numpy())),
+    "check_average_precision": average_precision,
     "check_weighted_average": lambda i, v, weight: weight * i + (1 - weight) * v,
     "check_recolor": lambda visible, fused: (visible + fused - luminance(visible)).clamp(0, 1),
     "check_zero_shot": lambda image, texts: int((normalize(texts, dim=1) @ image).argmax()),
@@ -169,6 +188,8 @@ def numpy_checkerboard(infrared, visible):
 
 # The same answers as a reader who thinks in NumPy gives them.
 IN_NUMPY = {
+    "check_overlap": lambda a, b: overlap(np.asarray(a), np.asarray(b)),
+    "check_average_precision": lambda s, h, n: np.float64(average_precision(s, h, n)),
     "check_weighted_average": lambda i, v, w: np.average([i, v], axis=0, weights=[w, 1 - w]),
     "check_recolor": numpy_recolor,
     "check_zero_shot": lambda image, texts: np.argmax(
@@ -263,6 +284,20 @@ WRONG = [
     ("check_ring", lambda parameters, n: 8 * parameters, "not 2 N"),
     ("check_standard_deviation", lambda picture: picture.std(), "one less"),
     ("check_standard_deviation", lambda picture: picture.var(correction=0), "square root"),
+    ("check_overlap", lambda a, b: 50.0, "that is the intersection"),
+    ("check_overlap", lambda a, b: 50 / 400, "by the union, not by the sum"),
+    ("check_overlap", lambda a, b: 50 / 350, "lie apart"),
+    (
+        "check_average_precision",
+        lambda s, h, n: average_precision(torch.arange(len(s), 0, -1), h, n),
+        "sort the detections",
+    ),
+    ("check_average_precision", lambda s, h, n: average_precision(s, h, sum(h)), "labeled boxes"),
+    (
+        "check_average_precision",
+        lambda s, h, n: average_precision(s, h, n, envelope=False),
+        "highest precision",
+    ),
     ("check_cheating_rule", lambda i, v: (i + v) / 2, "no metric yet; it comes closest in"),
     ("check_cheating_rule", lambda i, v: v[0], "got shape"),
     ("check_cheating_rule", lambda i, v: 2 * v, "clamp"),

@@ -37,7 +37,7 @@ case "$1" in
       esac ;;
 esac
 """
-INSTALL = "-m pip install --constraint constraints.txt -e .[notebooks,test,video,onnx]"
+INSTALL = "-m pip install --constraint constraints.txt -e .[notebooks,test,video,onnx,cameras]"
 
 
 def targets() -> set[str]:
