@@ -146,6 +146,29 @@ def match_folders(infrared: str | os.PathLike, visible: str | os.PathLike) -> Ma
     return result
 
 
+def find_pairs(
+    infrared: Path, visible: Path, output: Path
+) -> tuple[list[tuple[str, Path, Path]], list[str]]:
+    """Find the pairs of two folders or of two pictures, and what is in no pair.
+
+    Raises:
+        ImageError: if a path is missing, a folder is paired with a picture, or results in
+            ``output`` would mix with their sources; and as `match_folders`.
+    """
+    for path in (infrared, visible):
+        if not path.exists():
+            raise ImageError(f"{path}: there is no such folder or picture; check the path")
+    if infrared.is_dir() != visible.is_dir():
+        raise ImageError(
+            f"{infrared} and {visible}: expected two folders or two pictures, found one of each"
+        )
+    if output.is_dir() and any(output.samefile(source) for source in (infrared, visible)):
+        raise ImageError(f"{output}: results would mix with their sources; choose another folder")
+    if infrared.is_dir():
+        return match_folders(infrared, visible)
+    return [(stem_of(visible), infrared, visible)], []
+
+
 def match_files(
     infrared: str | os.PathLike, visible: str | os.PathLike
 ) -> list[tuple[str, Path, Path]]:

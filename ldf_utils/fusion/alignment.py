@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from ldf_utils.data.images import luminance, read_image
-from ldf_utils.data.names import ImageError
+from ldf_utils.data.names import ImageError, find_pairs
 from ldf_utils.data.pairs import Align as AlignPair
 from ldf_utils.data.pairs import PairFiles
-from ldf_utils.fusion.inference import find_pairs
 from ldf_utils.fusion.video import Align as AlignFrames
 from ldf_utils.registration.align import Alignment, align, align_rig, detect
 from ldf_utils.registration.geometry import median_distance, pixel_scale

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ldf_utils.data import suspicion
 from ldf_utils.data.files import check_writable
 from ldf_utils.data.images import check_values, luminance, replace_luminance, write_image
-from ldf_utils.data.names import IMAGE_SUFFIXES, ImageError, match_folders, stem_of
+from ldf_utils.data.names import IMAGE_SUFFIXES, ImageError, find_pairs
 from ldf_utils.data.pairs import Align, Pair, PairFiles
 from ldf_utils.data.radiometry import ValueRange
 from ldf_utils.networks.bounded import SMALLEST_SIDE
@@ -287,21 +287,3 @@ def fuse_folder(
         sorted(path for one in reports for path in one.written),
         [problem for one in reports for problem in one.problems],
     )
-
-
-def find_pairs(
-    infrared: Path, visible: Path, output: Path
-) -> tuple[list[tuple[str, Path, Path]], list[str]]:
-    """Find the pairs of two folders or of two pictures, and what is in no pair."""
-    for path in (infrared, visible):
-        if not path.exists():
-            raise ImageError(f"{path}: there is no such folder or picture; check the path")
-    if infrared.is_dir() != visible.is_dir():
-        raise ImageError(
-            f"{infrared} and {visible}: expected two folders or two pictures, found one of each"
-        )
-    if output.is_dir() and any(output.samefile(source) for source in (infrared, visible)):
-        raise ImageError(f"{output}: results would mix with their sources; choose another folder")
-    if infrared.is_dir():
-        return match_folders(infrared, visible)
-    return [(stem_of(visible), infrared, visible)], []

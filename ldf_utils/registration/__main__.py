@@ -19,7 +19,7 @@ from ldf_utils.data.cli import run_command
 from ldf_utils.data.decoding import decode
 from ldf_utils.data.files import atomic_path, check_writable, explain
 from ldf_utils.data.images import luminance, read_image
-from ldf_utils.data.names import ImageError, match_folders, stem_of
+from ldf_utils.data.names import find_pairs
 from ldf_utils.registration.align import TOLERANCE, Alignment, align, align_rig
 from ldf_utils.registration.placing import common_box, warp_infrared, warp_visible
 from ldf_utils.registration.store import load, save
@@ -79,21 +79,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         f"(default {TOLERANCE})",
     )
     return parser.parse_args(argv)
-
-
-def _files(infrared: Path, visible: Path, output: Path) -> tuple[Files, list[str]]:
-    for path in (infrared, visible):
-        if not path.exists():
-            raise ImageError(f"{path}: there is no such folder or picture; check the path")
-    if infrared.is_dir() != visible.is_dir():
-        raise ImageError(
-            f"{infrared} and {visible}: expected two folders or two pictures, found one of each"
-        )
-    if output.is_dir() and any(output.samefile(source) for source in (infrared, visible)):
-        raise ImageError(f"{output}: results would mix with their sources; choose another folder")
-    if infrared.is_dir():
-        return match_folders(infrared, visible)
-    return [(stem_of(visible), infrared, visible)], []
 
 
 def _read(files: Files, index: int, ranges: tuple) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     refused = 0
     try:
         paths = [Path(arguments.infrared), Path(arguments.visible), Path(arguments.output)]
-        files, problems = _files(*paths)
+        files, problems = find_pairs(*paths)
         check_writable(paths[2], folder=True)
         ranges = (
             radiometry.infrared_range([path for _, path, _ in files]),
