@@ -80,6 +80,9 @@ class ThermalCamera:
         gamma: of the output.
         black_hot: warm is black.
         min_span: least range of temperature that is spread over the output, kelvin.
+        resampled: what interpolation takes away at the end, pixels (standard deviation) at 480
+            rows: sensors have fewer pixels than the pictures that come out, and registered sets
+            are warped onto the visible picture. At 240 rows it is half as wide again.
     """
 
     blur: float = 0.9
@@ -99,6 +102,7 @@ class ThermalCamera:
     smear: float = 0.0
     middle: float = 0.0
     quality: int = 0
+    resampled: float = 0.0
 
 
 def random_visible(kind: str, rng: np.random.Generator) -> VisibleCamera:
@@ -148,6 +152,7 @@ def random_thermal(rng: np.random.Generator, black_hot: float = 0.0) -> ThermalC
         smear=float(rng.choice([0.0, rng.uniform(0.4, 1.5)])),
         middle=float(rng.uniform(0.06, 0.2) if hot else rng.uniform(0.1, 0.45)),
         quality=int(rng.choice([0.0, rng.uniform(60, 85), rng.uniform(85, 97)])),
+        resampled=float(rng.spawn(1)[0].uniform(0.3, 0.7)),
     )
 
 
@@ -300,6 +305,8 @@ def sense(
         y = y + camera.detail * (y - ndimage.gaussian_filter(y, shape[0] / 60))
     if camera.sharpen > 0:
         y = y + camera.sharpen * (y - ndimage.gaussian_filter(y, 1.2))
+    if camera.resampled > 0:
+        y = ndimage.gaussian_filter(y, camera.resampled * (2 - reduced))
     y = np.clip(y, 0, 1) ** camera.gamma
     if camera.black_hot:
         y = 1 - y
