@@ -40,7 +40,8 @@ ARRAYS = ("radiance", "celsius", "labels", "instances", "veil")
 VEHICLES = ("car", "van", "truck", "bus", "bicycle", "motorcycle")
 _PROBE = (64, 48)  # pixels of the small picture that says whether a camera stands well
 _TRIES = 12
-_TASKS = 25  # worlds after which a process is replaced, since the renderer keeps what it compiled
+_TASKS = 25  # worlds to a process: the renderer keeps what it compiled. Not by the executor's
+# max_tasks_per_child, which can stop for ever when a process is replaced (CPython issue 115634).
 
 
 @dataclass(frozen=True)
@@ -282,17 +283,19 @@ def render_pool(folder: Path, count: int, config: PoolConfig, processes: int = 1
     todo = missing(folder, count)
     print(f"{folder}: {count - len(todo)} of {count} worlds are there", flush=True)
     context = multiprocessing.get_context("spawn")
-    failed = 0
-    with ProcessPoolExecutor(
-        processes, context, ignore_interrupts, max_tasks_per_child=_TASKS
-    ) as pool:
-        waiting = {pool.submit(render_world, folder, index, config): index for index in todo}
-        for done, future in enumerate(as_completed(waiting), 1):
-            index, error = waiting[future], future.exception()
-            if error is None:
-                text = f"{future.result():.1f} s"
-            else:
-                failed, text = failed + 1, f"failed: {type(error).__name__}: {error}"
-            stream = sys.stdout if error is None else sys.stderr
-            print(f"[{done}/{len(todo)}] world {index:05d} {text}", file=stream, flush=True)
+    failed, batch = 0, processes * _TASKS
+    for start in range(0, len(todo), batch):  # new processes for every batch: see _TASKS
+        with ProcessPoolExecutor(processes, context, ignore_interrupts) as pool:
+            waiting = {
+                pool.submit(render_world, folder, index, config): index
+                for index in todo[start : start + batch]
+            }
+            for done, future in enumerate(as_completed(waiting), start + 1):
+                index, error = waiting[future], future.exception()
+                if error is None:
+                    text = f"{future.result():.1f} s"
+                else:
+                    failed, text = failed + 1, f"failed: {type(error).__name__}: {error}"
+                stream = sys.stdout if error is None else sys.stderr
+                print(f"[{done}/{len(todo)}] world {index:05d} {text}", file=stream, flush=True)
     return failed
