@@ -379,7 +379,7 @@ DEFINED = {
         "camera_exercises": camera_exercises,
         "counts_of": lambda celsius: (celsius + 273.15) / 0.04,
     },
-    "08_scaling_out": {},
+    "09_scaling_out": {},
 }
 
 

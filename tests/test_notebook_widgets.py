@@ -98,7 +98,7 @@ def test_the_slider_of_05_changes_the_counts(shown):
     assert len(set(counts)) > 1, "the damage is another, and so are the counts"
 
 
-def test_the_slider_of_08_changes_the_title(shown):
+def test_the_slider_of_09_changes_the_title(shown):
     names = {
         "torch": torch,
         "compute": 0.05,
@@ -110,7 +110,7 @@ def test_the_slider_of_08_changes_the_title(shown):
         "widgets": widgets,
         "interactive": True,
     }
-    run_cells("08_scaling_out", ["def efficiency_of(", "def show_efficiency("], names)
+    run_cells("09_scaling_out", ["def efficiency_of(", "def show_efficiency("], names)
     slider = shown.widgets[0].children[0]
     slow = 100 * 0.05 / (0.05 + names["exchange"](64, 1.25))
     assert f"{slow:.0f}% on the slowest" in shown.texts[0]["title"]

@@ -44,7 +44,7 @@ OVERRIDES = {
     "05_evaluation": {"pairs_per_set": 2, "known_pairs": 4},
     "06_detection": {"pairs_per_set": 3, "draws": 50},
     "07_your_own_cameras": {"frames": 8, "parallax_pairs": 4},
-    "08_scaling_out": {"steps": 3, "batch": 2, "patches": 2},
+    "09_scaling_out": {"steps": 3, "batch": 2, "patches": 2},
 }
 
 # Notebook to the number of figures it draws, at least.
@@ -57,12 +57,12 @@ FIGURES = {
     "05_evaluation": 13,
     "06_detection": 7,
     "07_your_own_cameras": 9,
-    "08_scaling_out": 4,
+    "09_scaling_out": 4,
 }
 
 # Megabytes, where a notebook may take more than 2000: this one starts three more processes, each
 # with a torch of its own. The README asks for 4 GB.
-MEMORY = {"08_scaling_out": 3500}
+MEMORY = {"09_scaling_out": 3500}
 
 # Notebook to its recorded numbers and the range each lies in, on generated and on real pairs, with
 # the small numbers above. "sets.TNO.EN" reaches into mappings.
@@ -139,7 +139,7 @@ RANGES = {
         "rig_error": (0.0, 8.0),
         "flicker.held over time": (0.0, 1.1),
     },
-    "08_scaling_out": {
+    "09_scaling_out": {
         "gradient_difference": (0.0, 1e-4),
         "gradient_difference_of_half": (0.01, 10.0),
         "efficiency.weak": (0.05, 2.0),

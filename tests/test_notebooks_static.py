@@ -26,7 +26,7 @@ NAMES = (
     "05_evaluation",
     "06_detection",
     "07_your_own_cameras",
-    "08_scaling_out",
+    "09_scaling_out",
 )
 MOST_BYTES = 1_500_000
 MOST_LINES = 20
