@@ -107,6 +107,14 @@ def direction_loss(image_infrared, image_visible, text_infrared, text_visible):
     return 0.5 * (1 - cosine_infrared) + 0.5 * (1 - cosine_visible)
 
 
+def local_mean(image):
+    return F.avg_pool2d(image, 15, stride=1, padding=7, count_include_pad=False)
+
+
+def salient_source(infrared, visible, off=lambda x: (x - local_mean(x)).abs()):
+    return torch.where(off(infrared) > off(visible), infrared, visible)
+
+
 def angle_loss(fused, infrared, visible):
     cosines = cosine_similarity(fused, infrared, dim=0), cosine_similarity(fused, visible, dim=0)
     return 1 - 0.5 * sum(cosines)
@@ -151,6 +159,9 @@ RIGHT = {
     "check_recolor": lambda visible, fused: (visible + fused - luminance(visible)).clamp(0, 1),
     "check_zero_shot": lambda image, texts: int((normalize(texts, dim=1) @ image).argmax()),
     "check_modality_gap": lambda p, s: (p.mean(0) - s.mean(0)).norm(),
+    "check_salient_source": salient_source,
+    "check_cosine": lambda a, b: a @ b / (a.norm() * b.norm()),
+    "check_step": lambda source, goal: normalize(goal, dim=0) - normalize(source, dim=0),
     "check_direction_loss": direction_loss,
     "check_preferred_rule": "maximum",
     "check_angle_loss": angle_loss,
@@ -176,6 +187,16 @@ def numpy_direction_loss(image_infrared, image_visible, text_infrared, text_visi
     )
 
 
+def numpy_salient_source(infrared, visible):
+    def off(x):
+        windows = np.lib.stride_tricks.sliding_window_view(
+            np.pad(x[0, 0], 7, mode="edge"), (15, 15)
+        )
+        return np.abs(x - windows.mean(axis=(-2, -1)))
+
+    return np.where(off(infrared) > off(visible), infrared, visible)
+
+
 def numpy_recolor(visible, fused):
     y = np.tensordot([0.299, 0.587, 0.114], visible.astype(float), 1)
     return np.clip(visible + fused - y, 0, 1)
@@ -196,6 +217,11 @@ IN_NUMPY = {
         texts @ image / np.linalg.norm(texts, axis=1)
     ),
     "check_modality_gap": lambda p, s: np.linalg.norm(np.mean(p, axis=0) - np.mean(s, axis=0)),
+    "check_salient_source": numpy_salient_source,
+    "check_cosine": lambda a, b: numpy_cosine(a, b),
+    "check_step": lambda source, goal: (
+        goal / np.linalg.norm(goal) - source / np.linalg.norm(source)
+    ),
     "check_direction_loss": numpy_direction_loss,
     "check_preferred_rule": np.str_("maximum"),
     "check_angle_loss": lambda f, i, v: 1 - 0.5 * (numpy_cosine(f, i) + numpy_cosine(f, v)),
@@ -252,6 +278,20 @@ WRONG = [
     ("check_modality_gap", lambda p, s: torch.cdist(p, s).mean(), "means first"),
     ("check_modality_gap", lambda p, s: 1 - (p @ s.T).mean(), "mean cosine"),
     ("check_modality_gap", lambda p, s: RIGHT["check_modality_gap"](p, s) + 1, "the gap must be"),
+    ("check_salient_source", torch.maximum, "that is the brighter source"),
+    ("check_salient_source", lambda i, v: salient_source(i, v, lambda x: x - local_mean(x)), "abs"),
+    (
+        "check_salient_source",
+        lambda i, v: salient_source(i, v, lambda x: -(x - local_mean(x)).abs()),
+        "stands out less",
+    ),
+    ("check_salient_source", lambda i, v: i[0], "must be a tensor of shape"),
+    ("check_cosine", lambda a, b: a @ b, "divide it by both lengths"),
+    ("check_cosine", lambda a, b: a @ b / a.norm(), "second vector"),
+    ("check_cosine", lambda a, b: a * b / a.norm() / b.norm(), "one number"),
+    ("check_step", lambda source, goal: goal - source, "before you subtract"),
+    ("check_step", lambda s, g: normalize(s, dim=0) - normalize(g, dim=0), "other way around"),
+    ("check_step", lambda s, g: normalize(g - s, dim=0), "divide first"),
     ("check_direction_loss", lambda a, b, c, d: 2 * direction_loss(a, b, c, d), "one half"),
     ("check_direction_loss", lambda a, b, c, d: direction_loss(a, b, d, c), "same source"),
     ("check_direction_loss", lambda a, b, c, d: 1 - direction_loss(a, b, c, d), "mean cosine"),

@@ -63,6 +63,42 @@ def check_choice(answer: Any, question: str) -> Result:
 
 
 CHOICES: dict[str, Choice] = {
+    "What averaging keeps": Choice(
+        "b",
+        {
+            "a": "only what one camera shows alone is halved; what both show alike keeps all of "
+            "its contrast, and opposite contrasts cancel",
+            "b": "means and differences of means are linear, so the contrast of the average is the "
+            "mean of the two contrasts, in any window of any pair",
+            "c": "a step up in one image and a step down in the other cancel, so the texture is at "
+            "most the mean of the two, and mostly less",
+            "d": "the mean of two independent noises is weaker than either, but not zero",
+        },
+    ),
+    "Why differences are compared": Choice(
+        "c",
+        {
+            "a": "a difference of two vectors has as many numbers as each of them",
+            "b": "CLIP never saw a difference in training; that steps have a meaning is an "
+            "observation, and notebook 02 tests it",
+            "c": "whatever all images share, as seen by CLIP, is in both embeddings and cancels; "
+            "what is left is the change, and changes of words and of images can be compared",
+            "d": "the cosine of a step can be smaller as well as larger; it answers another "
+            "question",
+        },
+    ),
+    "What a copy of one source scores": Choice(
+        "b",
+        {
+            "a": "a copy has moved away from the other source, so its other arrow is not zero, and "
+            "that side may well be below 1",
+            "b": "its own arrow has length zero and counts as cosine 0, which costs one half; the "
+            "other side adds between 0 and 1",
+            "c": "the loss compares steps with the sentence; the own side of a copy has no step, "
+            "so this half of the loss cannot get below one half",
+            "d": "the sources are frozen inputs; the loss can be computed for any image",
+        },
+    ),
     "Why patches meet the whole sources": Choice(
         "b",
         {

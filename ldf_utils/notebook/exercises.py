@@ -10,16 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import cosine_similarity
 
-from ldf_utils.data.images import luminance, replace_luminance
 from ldf_utils.data.sets import rendered_sets
 from ldf_utils.data.truth import Truth
 from ldf_utils.fusion.rules import RULES
 from ldf_utils.metrics import measure
 from ldf_utils.notebook.answers import (
     Hints,
-    as_tensor,
     exercise,
     expect,
     expect_between,
@@ -31,158 +29,19 @@ from ldf_utils.notebook.exercises_detection import (
     check_average_precision as check_average_precision,
 )
 from ldf_utils.notebook.exercises_detection import check_overlap as check_overlap
+from ldf_utils.notebook.exercises_first import check_cosine as check_cosine
+from ldf_utils.notebook.exercises_first import check_direction_loss as check_direction_loss
+from ldf_utils.notebook.exercises_first import check_modality_gap as check_modality_gap
+from ldf_utils.notebook.exercises_first import check_preferred_rule as check_preferred_rule
+from ldf_utils.notebook.exercises_first import check_recolor as check_recolor
+from ldf_utils.notebook.exercises_first import check_salient_source as check_salient_source
+from ldf_utils.notebook.exercises_first import check_step as check_step
+from ldf_utils.notebook.exercises_first import check_weighted_average as check_weighted_average
+from ldf_utils.notebook.exercises_first import check_zero_shot as check_zero_shot
 
 
 def _random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
-
-
-@exercise("A weighted average")
-def check_weighted_average(answer: Any) -> Hints:
-    """Check ``function(infrared, visible, weight)``, where `weight` is that of the infrared."""
-    infrared, visible = _random(1, 1, 4, 5), _random(1, 1, 4, 5, seed=1)
-    found = answer(infrared, visible, 0.3)
-    yield expect_no_mistake(
-        found,
-        {
-            "it is the weight of the infrared, not of the visible": 0.7 * infrared + 0.3 * visible,
-            "the weights do not add up to 1; the visible gets 1 - weight": 0.3 * infrared + visible,
-        },
-    )
-    yield expect_close("with weight 0.3 the result", found, 0.3 * infrared + 0.7 * visible)
-    yield expect_close("with weight 1 the result", answer(infrared, visible, 1.0), infrared)
-
-
-@exercise("A new luminance in the old color")
-def check_recolor(answer: Any) -> Hints:
-    """Check ``function(visible, fused)``, ``(3, H, W)`` and ``(1, H, W)`` to ``(3, H, W)``."""
-    visible = 0.4 + 0.2 * _random(3, 4, 5)
-    fused = 0.3 + 0.4 * _random(1, 4, 5, seed=1)
-    scaled = visible * fused / luminance(visible)
-    found = answer(visible, fused)
-    yield expect_no_mistake(
-        found,
-        {
-            "the old luminance is still in it; subtract it first": visible + fused,
-            "a common factor scales the chroma as well; the differences to Y must stay": scaled,
-            "the result is gray: the chroma of the visible image is gone": fused.expand(3, -1, -1),
-            "luminance is not the plain mean of the channels; luminance(visible) computes it": (
-                visible + fused - visible.mean(0, keepdim=True)
-            ),
-        },
-    )
-    yield expect_close("the image", found, replace_luminance(visible, fused))
-    white = answer(visible, torch.ones_like(fused))
-    yield expect(
-        0 <= white.min() and white.max() <= 1,
-        f"for a white luminance values lie between {white.min():.2f} and {white.max():.2f}; clamp "
-        "them to [0, 1], the range that a screen can show",
-    )
-
-
-@exercise("Zero-shot: the nearest sentence")
-def check_zero_shot(answer: Any) -> Hints:
-    """Check ``function(image, sentences)``, ``(D,)`` and ``(N, D)`` to an index.
-
-    The largest product, the smallest distance, the smallest and the largest cosine are all at
-    different places.
-    """
-    image = torch.tensor([2.0, 0.0])
-    sentences = torch.tensor([[3.0, 9.0], [0.45, 0.05], [-12.0, 0.0], [1.5, 0.8]])
-    returned = answer(image, sentences)
-    found = as_tensor(returned)
-    if found is None or found.numel() != 1:
-        kind = type(returned).__name__ if found is None else f"{found.numel()} numbers"
-        yield f"the answer must be one index, got {kind}; argmax returns it"
-        return
-    index = found.item()
-    yield expect(
-        index == int(index),
-        f"the answer must be an index, got {index:.3f}; argmax returns the index, max the cosine",
-    )
-    hints = {
-        0: "the longest vector won; normalize the sentences first",
-        2: "that is the farthest one; the nearest has the largest cosine",
-        3: "the smallest distance depends on the lengths as well; normalize the sentences first",
-    }
-    yield expect(index == 1, hints.get(int(index), f"the index must be 1, got {index:g}"))
-    flipped = torch.as_tensor(answer(image, sentences.flip(0)))
-    yield expect_close("for reversed sentences the index", flipped.squeeze(), 2)
-
-
-@exercise("The gap between images and sentences")
-def check_modality_gap(answer: Any) -> Hints:
-    """Check ``function(images, sentences)``, ``(N, D)`` and ``(M, D)`` to a number."""
-    images = normalize(_random(5, 8) - 0.2, dim=1)
-    sentences = normalize(_random(7, 8, seed=1) - 0.8, dim=1)
-    pairwise = torch.cdist(images, sentences)
-    step = images.mean(0) - sentences.mean(0)
-    found = answer(images, sentences)
-    yield expect_no_mistake(
-        found,
-        {
-            "that is the vector between the centers; its length is asked for": step,
-            "that is the square of the distance; take the square root": step.square().sum(),
-            "that is the mean distance of all pairs; compute the means first": pairwise.mean(),
-            "that is one minus the mean cosine; the distance of the two centers is asked for": (
-                1 - (images @ sentences.T).mean()
-            ),
-        },
-    )
-    yield expect_close("the gap", found, step.norm())
-    yield expect_close("the gap of a group to itself", answer(images, images), 0.0)
-
-
-@exercise("The direction loss")
-def check_direction_loss(answer: Any) -> Hints:
-    """Check ``function(image_infrared, image_visible, text_infrared, text_visible)``.
-
-    Four directions ``(D,)``; the result is a scalar, half of each ``1 - cosine``.
-    """
-    directions = [_random(8, seed=seed) - 0.5 for seed in range(4)]
-    image_infrared, image_visible, text_infrared, text_visible = directions
-    infrared = cosine_similarity(image_infrared, text_infrared, dim=0)
-    visible = cosine_similarity(image_visible, text_visible, dim=0)
-    crossed = cosine_similarity(image_infrared, text_visible, dim=0)
-    crossed += cosine_similarity(image_visible, text_infrared, dim=0)
-    products = image_infrared @ text_infrared + image_visible @ text_visible
-    expected = 0.5 * (1 - infrared) + 0.5 * (1 - visible)
-    found = answer(*directions)
-    yield expect_no_mistake(
-        found,
-        {
-            "that is the mean cosine; a loss falls when it rises": 0.5 * (infrared + visible),
-            "each of the two parts has the weight one half": 2 * expected,
-            "compare each image direction with the text of the same source": 1 - 0.5 * crossed,
-            "directions do not have length 1; divide each product by both lengths": (
-                1 - 0.5 * products
-            ),
-        },
-    )
-    yield expect_close("the loss", found, expected)
-    yield expect_close("for equal directions the loss", answer(*directions[:2] * 2), 0.0)
-
-
-@exercise("Which rule the words prefer")
-def check_preferred_rule(answer: Any, cosines: Mapping[str, float] | None = None) -> Hints:
-    """Check the name of the fusion rule that was predicted to go farthest along the words.
-
-    Args:
-        answer: a name.
-        cosines: rule to measured cosine with the text directions.
-    """
-    cosines = cosines or {}
-    yield expect(
-        isinstance(answer, str) and answer in cosines,
-        f"the prediction must be one of {', '.join(cosines)}, got {answer!r}",
-    )
-    order = sorted(cosines, key=cosines.__getitem__, reverse=True)
-    yield expect(
-        answer == order[0],
-        f"{answer!r} is number {order.index(answer) + 1} of {len(order)} with "
-        f"{cosines[answer]:+.3f}; {order[0]!r} has {cosines[order[0]]:+.3f}. A wrong prediction is "
-        "a finding: which of the words did CLIP respond to, and for which source?",
-    )
 
 
 @exercise("The angle term")

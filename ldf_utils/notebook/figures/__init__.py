@@ -19,6 +19,11 @@ from ldf_utils.notebook.figures.images import (
     show_maps,
     to_array,
 )
+from ldf_utils.notebook.figures.lessons import (
+    show_probabilities,
+    show_pull,
+    show_triangles,
+)
 from ldf_utils.notebook.figures.output import Texts, clip_banner, clip_note, present
 from ldf_utils.notebook.figures.style import (
     COLOR_MAP,
@@ -52,6 +57,9 @@ __all__ = [
     "show_maps",
     "show_matrix",
     "show_points",
+    "show_probabilities",
+    "show_pull",
+    "show_triangles",
     "to_array",
     "use_style",
 ]
