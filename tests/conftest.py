@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-pytest.register_assert_rewrite("download_server", "clip_helpers")
+pytest.register_assert_rewrite("download_server", "clip_helpers", "browser_helpers")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -245,6 +245,15 @@ def test_the_commands_of_the_readme_are_run_every_week(workflows):
     assert "bash .ci/run" in commands(flow["jobs"]["test"])
 
 
+def test_the_site_and_the_browser_are_run_by_workflows(workflows):
+    assert "python -m tools.site site" in commands(workflows["site"]["jobs"]["site"])
+    assert workflows["site"]["permissions"]["pages"] == "write"
+    flow = workflows["browser"]
+    assert flow.get("on", flow.get(True))["schedule"]
+    assert flow["jobs"]["browser"]["env"]["LDF_BROWSER_NOTEBOOKS"] == "all"
+    assert "tests/test_browser.py" in commands(flow["jobs"]["browser"])
+
+
 def test_the_check_of_addresses_installs_what_the_downloads_need(workflows):
     """No torch for a download; what is loaded belongs to the packages that the job installs."""
     (install,) = re.findall(

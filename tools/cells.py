@@ -68,8 +68,8 @@ def repository() -> str:
         return tomllib.load(file)["project"]["urls"]["Repository"].rstrip("/")
 
 
-def badges_source(name: str) -> str:
-    """Return the Markdown of the badges cell.
+def live_addresses(name: str) -> tuple[str, str]:
+    """Return the addresses at which Colab and Binder open a notebook.
 
     Args:
         name: the file name of the notebook.
@@ -77,6 +77,16 @@ def badges_source(name: str) -> str:
     owner_and_repo = repository().split("github.com/")[1]
     colab = f"https://colab.research.google.com/github/{owner_and_repo}/blob/main/notebooks/{name}"
     binder = f"https://mybinder.org/v2/gh/{owner_and_repo}/main?urlpath=lab/tree/notebooks/{name}"
+    return colab, binder
+
+
+def badges_source(name: str) -> str:
+    """Return the Markdown of the badges cell.
+
+    Args:
+        name: the file name of the notebook.
+    """
+    colab, binder = live_addresses(name)
     return (
         "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
         f"({colab}) "

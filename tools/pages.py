@@ -16,6 +16,7 @@ from jinja2 import pass_context
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
+from pygments.formatters import HtmlFormatter
 
 from ldf_utils.data.files import write_text
 from tools.equations import render_equation, style
@@ -30,6 +31,7 @@ _TEMPLATE = """
 {%- block html_head_css -%}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{{ resources.katex }}</style>
+<style>{{ resources.code }}</style>
 <style>
 #notebook-container { padding: 1em 2em; max-width: 70em; width: auto; box-shadow: none; }
 .rendered_html img, .output_png img { max-width: 100%; height: auto; }
@@ -52,6 +54,10 @@ nav { max-width: 70em; margin: 0 auto; padding: 0.6em 2em; font-family: sans-ser
 </style>
 {%- endblock -%}
 """
+
+
+# The one light style of Pygments whose colors all have a contrast of at least 4.5 on light gray.
+_CODE_STYLE = HtmlFormatter(style="xcode").get_style_defs(".highlight")
 
 
 def markdown_to_html(source: str, **options: Any) -> str:
@@ -132,7 +138,8 @@ def write_page(path: Path, names: Sequence[str]) -> Path:
     notebook.metadata["title"], _ = title_and_promise(notebook)
     # Badges open the notebook elsewhere, and are pictures from a network.
     notebook.cells = [c for c in notebook.cells if "badges" not in c.metadata.get("tags", [])]
-    body, _ = PageExporter().from_notebook_node(notebook, resources={"katex": style()})
+    resources = {"katex": style(), "code": _CODE_STYLE}
+    body, _ = PageExporter().from_notebook_node(notebook, resources=resources)
     at = names.index(path.stem)
     links = ['<a href="index.html">All notebooks</a>']
     if at > 0:
@@ -143,5 +150,7 @@ def write_page(path: Path, names: Sequence[str]) -> Path:
     body = re.sub(r"(<body[^>]*>)", lambda m: m[1] + nav, body, count=1)
     # Icon fonts that the classic template declares in vain: they lie in no folder of ours.
     body = re.sub(r"@font-face\s*\{[^}]*url\(['\"]?\.\./[^}]*\}", "", body)
+    # What can be scrolled sideways can be reached by keyboard.
+    body = re.sub(r"<pre(?=[ >])(?![^>]*tabindex)", '<pre tabindex="0"', body)
     others = [page.stem for page in path.parent.glob("*.html")]
     return write_text(path.with_suffix(".html"), link_pages(body, [*names, *others]))
