@@ -172,11 +172,15 @@ def test_documented_commands_exist(name):
         assert importlib.util.find_spec(module), f"python -m {module}"
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
-def test_links_to_files_lead_somewhere(name):
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / name).read_text(encoding="utf-8")):
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))],
+    ids=lambda path: path.name,
+)
+def test_links_to_files_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8")):
         if not re.match(r"\w+:", target):
-            assert (ROOT / target).exists(), f"{name} links to {target}"
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
 def test_the_readme_has_the_two_commands_and_pictures_with_alt_texts():

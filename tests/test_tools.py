@@ -49,9 +49,11 @@ def test_tables_go_between_the_marks():
         readme.fill("no marks", "new")
 
 
-def test_the_readme_has_its_marks_its_picture_and_filled_tables():
+def test_the_readme_is_short_and_has_its_picture_and_the_measured_tables_are_filled():
     text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
-    between = text.split(readme.BEGIN)[1].split(readme.END)[0]
+    assert len(text.splitlines()) < 150 and "docs/measured.md" in text
+    page = readme.MEASURED.read_text(encoding="utf-8")
+    between = page.split(readme.BEGIN)[1].split(readme.END)[0]
     assert "RoadScene | 50 |" in between and "05_evaluation" in between
     assert (readme.ROOT / "docs" / "teaser.png").stat().st_size < 500_000
     assert badges_source("00_start_here.ipynb") in text

@@ -15,8 +15,16 @@ from PIL import Image
 MOST_BYTES = 1_400_000
 """How large a committed notebook may be."""
 
-# Tried in this order: scale, and number of colors (None: all).
-_QUALITIES = ((1.0, None), (1.0, 256), (0.85, 256), (0.75, 256), (0.75, 96), (0.65, 64), (0.65, 32))
+# Tried in this order: scale, and number of colors (None: all). Fewer than 256 would show as bands.
+_QUALITIES = (
+    (1.0, None),
+    (1.0, 256),
+    (0.85, 256),
+    (0.75, 256),
+    (0.65, 256),
+    (0.55, 256),
+    (0.45, 256),
+)
 
 
 def reduced_png(png: bytes, scale: float, colors: int | None) -> bytes:

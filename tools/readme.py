@@ -1,4 +1,4 @@
-"""Make what the README shows: its picture and its tables.
+"""Make the picture of the README and the measured tables of `docs/measured.md`.
 
 python -m tools.readme teaser   # docs/teaser.png, from the shipped network and a rendered pair
 python -m tools.readme table    # the measured tables, from runs/tutorial/metrics.json
@@ -25,6 +25,7 @@ from ldf_utils.networks.checkpoint import load_network
 from ldf_utils.notebook.run_record import METRICS_FILE
 
 ROOT = Path(__file__).resolve().parent.parent
+MEASURED = ROOT / "docs" / "measured.md"
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 TEASER = "0014"
 """The rendered test pair of the picture: a person in front of a lit street by night."""
@@ -90,15 +91,15 @@ def tables(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def fill(readme: str, table: str) -> str:
-    """Return the text of the README with the tables between the two marks.
+def fill(page: str, table: str) -> str:
+    """Return the text of the page with the tables between the two marks.
 
     Raises:
         ValueError: if a mark is missing.
     """
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
-        raise ValueError(f"README.md: expected the marks {BEGIN} and {END} once each")
-    before, rest = readme.split(BEGIN)
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise ValueError(f"docs/measured.md: expected the marks {BEGIN} and {END} once each")
+    before, rest = page.split(BEGIN)
     return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
 
 
@@ -115,9 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"picture in {teaser().relative_to(ROOT)}")
         else:
             metrics = json.loads(Path(args.metrics).read_text(encoding="utf-8"))
-            readme = (ROOT / "README.md").read_text(encoding="utf-8")
-            write_text(ROOT / "README.md", fill(readme, tables(metrics)))
-            print("tables in README.md")
+            write_text(MEASURED, fill(MEASURED.read_text(encoding="utf-8"), tables(metrics)))
+            print(f"tables in {MEASURED.relative_to(ROOT)}")
     except (ValueError, OSError, KeyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

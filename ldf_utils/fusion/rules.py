@@ -20,7 +20,7 @@ Rule = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def average(infrared: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """Take the mean of both sources: nothing is lost entirely, everything loses half its contrast.
+    """Take the mean of both sources: what only one shows loses half its contrast, opposites cancel.
 
     Args:
         infrared: ``(B, 1, H, W)`` in [0, 1].

@@ -10,9 +10,9 @@ say that fusion should go, and two in which a fused image went:
     images:  d_ir = E_fused - E_infrared      d_vi = E_fused - E_visible
 
 A fusion is good where d_ir points along D_ir and d_vi along D_vi, that is where both cosines are
-near 1. Directions rather than positions are compared because CLIP keeps its images and its
-sentences in two separate regions: an image is never close to its own caption, but the *step* from
-one image to another resembles the step from one caption to the other. Embeddings are normalized
+near 1. Directions rather than positions are compared because the centers of CLIP's images
+and of its sentences lie apart (the modality gap). What all images share cancels in the *step* from
+one image to another, so that it can be compared with the step from one sentence to another. Embeddings are normalized
 first and subtracted then; the lengths of the steps do not matter.
 
 This file has everything the method asks of words: the two text directions, the two image

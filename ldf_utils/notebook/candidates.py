@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,10 +57,21 @@ class Candidates:
         self.which[label] = numbers or list(range(len(self.pairs)))
 
 
+def fusers() -> dict[str, Callable[..., torch.Tensor]]:
+    """Return the classical rules, the shipped network, and LD-Lite if its weights are there."""
+    methods: dict[str, Callable[..., torch.Tensor]] = {
+        LABELS.get(n, n): r for n, r in RULES.items()
+    }
+    methods["network"] = load_network("shipped")
+    with contextlib.suppress(WeightsError):
+        methods["LD-Lite"] = load_network("ld-lite")
+    return methods
+
+
 def fuse_candidates(
     sets: Mapping[str, PairFolder], count: int, side: int, longest: int = 384
 ) -> Candidates:
-    """Fuse pairs by the classical rules, the shipped network, and LD-Lite if its weights are there.
+    """Fuse pairs by all of `fusers`.
 
     Published results and the oracle of rendered pairs are taken from the set where they are.
 
@@ -69,13 +81,8 @@ def fuse_candidates(
         side: of the squares in pixels.
         longest: larger images are shrunk to this longer side before they are fused.
     """
-    methods: dict[str, Callable[..., torch.Tensor]] = {
-        LABELS.get(name, name): rule for name, rule in RULES.items()
-    }
-    methods["network"] = load_network("shipped")
-    try:
-        methods["LD-Lite"] = load_network("ld-lite")
-    except WeightsError:
+    methods = fusers()
+    if "LD-Lite" not in methods:
         print("LD-Lite is left out; `python -m data_download get ld-lite` fetches it (2.6 MB).")
     made = Candidates()
     rows: dict[str, list[torch.Tensor]] = {}

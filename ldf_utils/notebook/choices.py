@@ -96,7 +96,8 @@ CHOICES: dict[str, Choice] = {
             "other side adds between 0 and 1",
             "c": "the loss compares steps with the sentence; the own side of a copy has no step, "
             "so this half of the loss cannot get below one half",
-            "d": "the sources are frozen inputs; the loss can be computed for any image",
+            "d": "the own step has no direction, but the code counts its cosine as 0, so the loss "
+            "has a value for any image",
         },
     ),
     "Why patches meet the whole sources": Choice(
