@@ -2,6 +2,7 @@
 
 ``python -m ldf_utils.fusion --infrared DIR --visible DIR --output DIR [--weights FILE]``
 ``python -m ldf_utils.fusion --infrared A.mp4 --visible B.mp4 --output C.mp4``
+``python -m ldf_utils.fusion --sentence "a dark image" --infrared DIR --visible DIR --output DIR``
 ``python -m ldf_utils.fusion export --to onnx --output FUSION.onnx``
 
 A large folder is divided among the processes of ``torchrun``, each of which takes every n-th pair;
@@ -23,6 +24,7 @@ from ldf_utils.fusion.clip_command import add_clip_arguments, fuse_sequence, is_
 from ldf_utils.fusion.export import export_onnx
 from ldf_utils.fusion.inference import TILE, Network, fuse_folder
 from ldf_utils.fusion.runtime import onnx_network
+from ldf_utils.fusion.sentence import network_for
 from ldf_utils.networks.checkpoint import load_network
 from ldf_utils.training.distributed import Team, join_team
 
@@ -44,10 +46,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--weights",
-        default="shipped",
         metavar="FILE",
-        help="shipped (the default), ld-lite, ldfusion, or a weights file",
+        help="shipped (the default), sentence, ld-lite, ldfusion, or a weights file",
     )
+    _add_sentence(parser)
     parser.add_argument(
         "--bits",
         choices=("auto", "8", "16"),
@@ -87,8 +89,21 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _add_sentence(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sentence",
+        metavar="TEXT",
+        help="what the fused picture is to be, such as 'a dark image with salient people'; the "
+        "weights are then those of the network that takes sentences",
+    )
+    parser.add_argument(
+        "--clip", default="mini", metavar="NAME", help="that it was trained with (default: mini)"
+    )
+
+
 def _network(arguments: argparse.Namespace, team: Team) -> Network:
-    network = load_network(arguments.weights)
+    network = network_for(arguments.weights, arguments.sentence, arguments.clip)
+    arguments.weights = arguments.weights or ("sentence" if arguments.sentence else "shipped")
     if arguments.runtime == "torch":
         return network.to(team.device)
     if team.device.type != "cpu":
@@ -107,7 +122,11 @@ def export(argv: Sequence[str]) -> int:
     parser.add_argument("--to", choices=("onnx",), default="onnx", help="format (default onnx)")
     parser.add_argument("--output", required=True, metavar="FILE", help="for example fusion.onnx")
     parser.add_argument(
-        "--weights", default="shipped", metavar="FILE", help="as for fusing (default: shipped)"
+        "--weights",
+        default="shipped",
+        metavar="FILE",
+        help="as for fusing (default: shipped); sentence gives a file that takes text directions "
+        "as a third input",
     )
     parser.add_argument(
         "--luminance",

@@ -115,6 +115,7 @@ def fuse_sequence(
         quality=arguments.quality,
         settings={
             "weights": arguments.weights,
+            "sentence": arguments.sentence,
             "runtime": arguments.runtime,
             "range": arguments.infrared_range,
             "polarity": arguments.polarity,

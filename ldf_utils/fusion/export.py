@@ -18,6 +18,7 @@ from torch import nn
 
 from ldf_utils.data.files import atomic_path
 from ldf_utils.networks.bounded import SMALLEST_SIDE
+from ldf_utils.networks.sentence import SentenceFusionNetwork
 
 OPSET = 18
 """Version of the ONNX operators: read by every runtime of 2023 and later."""
@@ -53,6 +54,10 @@ def export_onnx(network: nn.Module, path: str | os.PathLike, *, color: bool = Tr
     takes the BT.601 luminance, pads by reflection to a multiple of the network's, fuses, crops,
     and gives the color back as `ldf_utils.data.images.replace_luminance` does.
 
+    A `SentenceFusionNetwork` has a third input, ``directions`` ``(2, D)``: the two text directions,
+    which `ldf_utils.fusion.sentence.sentence_directions` computes, so one file says
+    every sentence.
+
     Args:
         network: such as `BoundedFusionNetwork`, on the CPU, in eval mode.
         path: the file, by custom ending in ``.onnx``; written atomically.
@@ -70,6 +75,7 @@ def export_onnx(network: nn.Module, path: str | os.PathLike, *, color: bool = Tr
     onnx = needed("onnx")
     needed("onnxscript")
     model = _core(network)
+    dim = directions_of(network)
     graph = model.graph
     for node in graph.node:  # names of its own, so that none of ours is taken
         node.name = f"network/{node.name}"
@@ -79,12 +85,13 @@ def export_onnx(network: nn.Module, path: str | os.PathLike, *, color: bool = Tr
     for kept in (*graph.initializer, *graph.value_info):
         kept.name = f"network/{kept.name}"
     inside = [f"network/{value.name}" for value in (*graph.input, *graph.output)]
-    _surround(onnx, graph, inside, getattr(network, "multiple", 1), color)
+    _surround(onnx, graph, inside, getattr(network, "multiple", 1), color, dim)
     del graph.value_info[:]
     model.producer_name, model.producer_version = "ldf_utils", ""
     model.doc_string = (
         "Fuses infrared (B, 1, H, W) and visible "
-        f"(B, {3 if color else 1}, H, W), float32 in [0, 1], H and W at least {SMALLEST_SIDE}."
+        f"(B, {3 if color else 1}, H, W), float32 in [0, 1], H and W at least {SMALLEST_SIDE}"
+        + ("." if dim is None else f", as directions (2, {dim}) say.")
     )
     onnx.checker.check_model(model)
     with atomic_path(path) as temporary:
@@ -96,12 +103,18 @@ def _core(network: nn.Module) -> Any:
     """Export the network itself, for sizes that are multiples of its own."""
     multiple = getattr(network, "multiple", 1)
     side = 4 * max(multiple, 16)
+    pair: tuple[torch.Tensor, ...]
     pair = tuple(torch.rand(2, 1, side, side + 2 * multiple) for _ in range(2))
     sizes: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=64)}
     for axis, name in ((2, "rows"), (3, "columns")):
         least = -(-SMALLEST_SIDE // multiple)
         blocks = torch.export.Dim(name, min=least, max=_LARGEST)
         sizes[axis] = multiple * blocks if multiple > 1 else blocks
+    inputs: tuple[torch.Tensor, ...] = pair
+    shapes: tuple[Any, ...] = (sizes, sizes)
+    dim = directions_of(network)
+    if dim is not None:
+        inputs, shapes = (*pair, torch.randn(2, dim)), (sizes, sizes, None)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         # With a gradient, networks take operators that graphs are good at.
@@ -109,9 +122,9 @@ def _core(network: nn.Module) -> Any:
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 network,
-                pair,
+                inputs,
                 dynamo=True,
-                dynamic_shapes=(sizes, sizes),
+                dynamic_shapes=shapes,
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -126,7 +139,14 @@ def _core(network: nn.Module) -> Any:
     return program.model_proto
 
 
-def _surround(onnx: Any, graph: Any, inside: list[str], multiple: int, color: bool) -> None:
+def directions_of(network: nn.Module) -> int | None:
+    """Return how long the text directions are that a network takes, or None if it takes none."""
+    return network.dim if isinstance(network, SentenceFusionNetwork) else None
+
+
+def _surround(
+    onnx: Any, graph: Any, inside: list[str], multiple: int, color: bool, dim: int | None
+) -> None:
     """Put luminance, padding, cropping and color around the network."""
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     before: list[Any] = []
@@ -153,9 +173,11 @@ def _surround(onnx: Any, graph: Any, inside: list[str], multiple: int, color: bo
     add(before, "Concat", [constant("six_zeros", [0] * 6), "missing"], "pads", axis=0)
     for source, target in (("infrared", inside[0]), (gray, inside[1])):
         add(before, "Pad", [source, "pads"], target, mode="reflect")
+    if dim is not None:
+        add(before, "Identity", ["directions"], inside[2])
     start, axes = constant("first", [0, 0]), constant("axes", [2, 3])
     fused = "fused_luminance" if color else "fused"
-    add(after, "Slice", [inside[2], start, "size", axes], fused)
+    add(after, "Slice", [inside[-1], start, "size", axes], fused)
     if color:
         add(after, "Sub", ["fused_luminance", "luminance"], "change")
         add(after, "Add", ["visible", "change"], "colored")
@@ -174,3 +196,5 @@ def _surround(onnx: Any, graph: Any, inside: list[str], multiple: int, color: bo
     ):
         shape = ["batch", depth, "height", "width"]
         values.append(helper.make_tensor_value_info(name, number, shape))
+    if dim is not None:
+        graph.input.append(helper.make_tensor_value_info("directions", number, [2, dim]))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ldf_utils.fusion.export import OPSET, ExportError, export_onnx, needed
+from ldf_utils.networks.sentence import SentenceFusionNetwork
 
 _FORMAT = 1  # of what `export_onnx` writes; raise it where that changes
 
@@ -21,6 +22,7 @@ class OnnxNetwork:
     Args:
         path: a file of `export_onnx` without color (``color=False``).
         threads: cores for one call; None leaves it to the runtime.
+        directions: ``(2, D)``, what a network that takes sentences is told.
 
     Raises:
         ExportError: if ONNX Runtime is missing, or the file is no such network.
@@ -32,7 +34,12 @@ class OnnxNetwork:
 
     local = True
 
-    def __init__(self, path: str | os.PathLike, threads: int | None = None):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        threads: int | None = None,
+        directions: torch.Tensor | None = None,
+    ):
         runtime = needed("onnxruntime")
         options = runtime.SessionOptions()
         if threads is not None:
@@ -45,6 +52,12 @@ class OnnxNetwork:
         except Exception as error:  # of the runtime's own types
             raise ExportError(f"{path}: ONNX Runtime cannot read it ({error})") from error
         shapes = {value.name: value.shape for value in self._session.get_inputs()}
+        spoken = shapes.pop("directions", None)
+        if (spoken is None) != (directions is None):
+            raise ExportError(
+                f"{path}: expected {'no ' if spoken is None else ''}directions for this network"
+            )
+        self._more = {} if directions is None else {"directions": directions.cpu().numpy()}
         if set(shapes) != {"infrared", "visible"} or shapes["visible"][1] != 1:
             raise ExportError(
                 f"{path}: expected inputs infrared and visible of one channel, found {shapes}; "
@@ -57,7 +70,7 @@ class OnnxNetwork:
             name: tensor.detach().cpu().float().contiguous().numpy()
             for name, tensor in (("infrared", infrared), ("visible", visible))
         }
-        (fused,) = self._session.run(["fused"], feed)
+        (fused,) = self._session.run(["fused"], feed | self._more)
         return torch.from_numpy(fused)
 
 
@@ -78,10 +91,13 @@ def onnx_network(
     """
     needed("onnxruntime")
     digest = hashlib.sha256(f"{_FORMAT} {OPSET} {torch.__version__} {network}".encode())
+    said = network.spoken if isinstance(network, SentenceFusionNetwork) else None
     for name, tensor in network.state_dict().items():
+        if name == "spoken":  # one file for all sentences
+            continue
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     folder = Path(pooch.os_cache("ldf_tutorial")) / "onnx" if folder is None else Path(folder)
     path = folder / f"{type(network).__name__}_{digest.hexdigest()[:16]}.onnx"
     if not path.is_file():
         export_onnx(network, path, color=False)
-    return OnnxNetwork(path, threads)
+    return OnnxNetwork(path, threads, said)

@@ -27,6 +27,7 @@ from torch.profiler import record_function
 from ldf_utils.clip.frozen import FrozenClip
 from ldf_utils.clip.model import PROMPTS, ClipSpace, Prompts
 from ldf_utils.losses.direction import (
+    TextDirections,
     angle_loss,
     direction_loss,
     patch_direction_loss,
@@ -185,6 +186,7 @@ class FusionLoss(nn.Module):
         generator: torch.Generator | None = None,
         sources: tuple[torch.Tensor, torch.Tensor] | None = None,
         draws: torch.Tensor | ReleasedDraws | None = None,
+        directions: TextDirections | None = None,
     ) -> LossTerms:
         """Compute the loss of a batch.
 
@@ -196,6 +198,8 @@ class FusionLoss(nn.Module):
             sources: what `embed_sources` gave for these sources, where they are the same as
                 before; computed if None.
             draws: the patches to cut, as of `PatchSampler.draw`; drawn if None.
+            directions: what the words say, if not what ``prompts`` says: of one sentence, or of one
+                for each image.
 
         Returns:
             The total and its terms.
@@ -209,7 +213,8 @@ class FusionLoss(nn.Module):
         if self.clip is not None:
             sources = sources or self.embed_sources(infrared, visible)
             assert sources is not None  # there is a CLIP
-            directions = self.directions.to(device=fused.device, dtype=fused.dtype)
+            said = self.directions if directions is None else directions
+            directions = said.to(device=fused.device, dtype=fused.dtype)
             if self.weights.direction or self.weights.angle:
                 with record_function("CLIP, forward"):
                     whole = self.clip.encode_image(fused)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+Adjust = Callable[[int, torch.Tensor], torch.Tensor]
+"""Features of a level of the decoder (0 the coarsest) to what the next level and heads get."""
 
 SMALLEST_SIDE = 32
 """The least height and width in pixels that a network takes."""
@@ -118,6 +122,10 @@ def _limit(x: torch.Tensor, bound: float = 2.0) -> torch.Tensor:
 def _mix(pair: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """``weight`` of the first channel (infrared), the rest of the second (visible)."""
     return pair[:, 1:] + weight * (pair[:, :1] - pair[:, 1:])
+
+
+def _as_they_are(level: int, features: torch.Tensor) -> torch.Tensor:
+    return features
 
 
 class _Block(nn.Sequential):
@@ -252,8 +260,12 @@ class BoundedFusionNetwork(nn.Module):
         Raises:
             ValueError: as `forward`.
         """
-        maps = self._run(infrared, visible)[1]
-        height, width = infrared.shape[-2:]
+        return self._enlarged(self._run(infrared, visible)[1], infrared.shape[-2:])
+
+    def _enlarged(
+        self, maps: dict[str, torch.Tensor], size: Sequence[int]
+    ) -> dict[str, torch.Tensor]:
+        height, width = size
         full = height + -height % self.multiple
         return {
             name: (m if m.shape[-2] == full else _enlarge(m, full // m.shape[-2]))[
@@ -262,26 +274,28 @@ class BoundedFusionNetwork(nn.Module):
             for name, m in maps.items()
         }
 
-    def _features(self, pair: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _features(
+        self, pair: torch.Tensor, adjust: Adjust = _as_they_are
+    ) -> tuple[torch.Tensor, ...]:
         start = F.pixel_unshuffle(pair - 0.5, 2)
         if not torch.is_grad_enabled():
             start = start.contiguous(memory_format=torch.channels_last)  # and all that follows
         half = self.encode_half(start)
         quarter = self.encode_quarter(half)
         eighth = self.encode_eighth(quarter)
-        sixteenth = self.encode_sixteenth(eighth)
-        eighth = self.decode_eighth(torch.cat([_enlarge(sixteenth), eighth], 1))
-        quarter = self.decode_quarter(torch.cat([_enlarge(eighth), quarter], 1))
-        half = self.decode_half(torch.cat([_enlarge(quarter), half], 1))
+        sixteenth = adjust(0, self.encode_sixteenth(eighth))
+        eighth = adjust(1, self.decode_eighth(torch.cat([_enlarge(sixteenth), eighth], 1)))
+        quarter = adjust(2, self.decode_quarter(torch.cat([_enlarge(eighth), quarter], 1)))
+        half = adjust(3, self.decode_half(torch.cat([_enlarge(quarter), half], 1)))
         return half, quarter, eighth, sixteenth
 
     def _run(
-        self, infrared: torch.Tensor, visible: torch.Tensor
+        self, infrared: torch.Tensor, visible: torch.Tensor, adjust: Adjust = _as_they_are
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         check_pair(infrared, visible)
         height, width = infrared.shape[-2:]
         pair = _pad_to_multiple(torch.cat([infrared, visible], 1), self.multiple)
-        half, quarter, eighth, sixteenth = self._features(pair)
+        half, quarter, eighth, sixteenth = self._features(pair, adjust)
 
         levels = [pair]
         for _ in self.bands:

@@ -1,10 +1,11 @@
 """Networks: two luminance images in, the fused luminance out.
 
-Four architectures share the call ``network(infrared, visible) -> fused``, all ``(B, 1, H, W)``:
+Five architectures share the call ``network(infrared, visible) -> fused``, all ``(B, 1, H, W)``:
 
 - `BoundedFusionNetwork`, the project's own: small enough to train on a CPU, and bounded, so that
   it can only weigh, mix and stretch what the sources hold;
 - `SalientFusionNetwork`, the same with an offset for what stands out in the infrared image;
+- `SentenceFusionNetwork`, which takes the text directions of any sentence as a third input;
 - `PaperNetwork`, LDFusion (arXiv:2402.16267), which takes the authors' published weights;
 - `LDLite`, the authors' distilled student (DOI 10.1109/TNNLS.2026.3688448).
 
@@ -28,16 +29,25 @@ from ldf_utils.data.state_dict import WeightsError, check_state, named_tensors, 
 from ldf_utils.networks.bounded import BoundedFusionNetwork
 from ldf_utils.networks.ldfusion import LDLite, PaperNetwork
 from ldf_utils.networks.salient import SalientFusionNetwork
+from ldf_utils.networks.sentence import SentenceFusionNetwork
 
 SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights" / "fusion_bounded.pt"
 """The project's own trained network."""
+SENTENCE_WEIGHTS = SHIPPED_WEIGHTS.with_name("fusion_sentence.pt")
+"""The one that takes any sentence."""
 
 _FORMAT = "ldf_utils.networks/1"
 
 
 _ARCHITECTURES = {
     kind.__name__: kind
-    for kind in (BoundedFusionNetwork, SalientFusionNetwork, PaperNetwork, LDLite)
+    for kind in (
+        BoundedFusionNetwork,
+        SalientFusionNetwork,
+        SentenceFusionNetwork,
+        PaperNetwork,
+        LDLite,
+    )
 }
 
 # name -> (folder and files in a folder of weights, the set of data_download that brings them)
@@ -107,7 +117,8 @@ def load_network(name_or_path: str | os.PathLike = "shipped") -> nn.Module:
     """Load a trained network, in eval mode, on the CPU, in float32.
 
     Args:
-        name_or_path: ``"shipped"`` (the project's own), ``"ld-lite"`` or ``"ldfusion"`` (the
+        name_or_path: ``"shipped"`` (the project's own), ``"sentence"`` (the one that takes any
+            sentence; without one it says the paper's), ``"ld-lite"`` or ``"ldfusion"`` (the
             authors', looked for in `weights_dir` and in the cache of ``python -m data_download``),
             or a path: a file of `save_network`, LD-Lite's ``final.pt``, or LDFusion's
             ``Enc_final.pt`` or ``Dec_final.pt`` beside each other (either file or their folder).
@@ -128,6 +139,13 @@ def load_network(name_or_path: str | os.PathLike = "shipped") -> nn.Module:
                 "(`python -m ldf_utils.training --help`)"
             )
         network = _load_file(SHIPPED_WEIGHTS)
+    elif name == "sentence":
+        if not SENTENCE_WEIGHTS.is_file():
+            raise WeightsError(
+                f"{SENTENCE_WEIGHTS}: the network that takes any sentence is not there; train it "
+                "with `python -m experiments.sentence train`"
+            )
+        network = _load_file(SENTENCE_WEIGHTS)
     elif name in _PUBLISHED:
         network = _load_file(_find_published(name))
     else:
@@ -135,7 +153,7 @@ def load_network(name_or_path: str | os.PathLike = "shipped") -> nn.Module:
         if not path.exists() and not path.suffix:
             raise WeightsError(
                 f"{name!r} is neither a file nor a known network; expected shipped, "
-                f"{', '.join(_PUBLISHED)} or the path of a weights file"
+                f"sentence, {', '.join(_PUBLISHED)} or the path of a weights file"
             )
         network = _load_file(path / "Enc_final.pt" if path.is_dir() else path)
     return network.eval()

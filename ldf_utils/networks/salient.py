@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ldf_utils.networks.bounded import (
+    Adjust,
     BoundedFusionNetwork,
+    _as_they_are,
     _box,
     _enlarge,
     _halve,
@@ -197,12 +199,12 @@ class SalientFusionNetwork(BoundedFusionNetwork):
         return super().maps(infrared, visible)
 
     def _run(
-        self, infrared: torch.Tensor, visible: torch.Tensor
+        self, infrared: torch.Tensor, visible: torch.Tensor, adjust: Adjust = _as_they_are
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         check_pair(infrared, visible)
         height, width = infrared.shape[-2:]
         pair = _pad_to_multiple(torch.cat([infrared, visible], 1), self.multiple)
-        half, quarter, eighth, sixteenth = self._features(pair)
+        half, quarter, eighth, sixteenth = self._features(pair, adjust)
 
         levels = [pair, smooth_keep_edges(pair)]
         levels.append(smooth_keep_edges(levels[-1], radius=4))

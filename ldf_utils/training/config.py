@@ -17,10 +17,12 @@ from ldf_utils.losses.patches import PatchSampler
 from ldf_utils.networks.bounded import BoundedFusionNetwork
 from ldf_utils.networks.ldfusion import LDLite, PaperNetwork
 from ldf_utils.networks.salient import SalientFusionNetwork
+from ldf_utils.networks.sentence import SentenceFusionNetwork
 
 NETWORKS = {
     "bounded": BoundedFusionNetwork,
     "salient": SalientFusionNetwork,
+    "sentence": SentenceFusionNetwork,
     "paper": PaperNetwork,
     "lite": LDLite,
 }
@@ -68,11 +70,14 @@ class TrainConfig:
     min_std: _NotNegative = 0.05  # a crop is drawn again if both sources have a lower std
     max_resamples: _Count = 10  # how many are drawn at most; then the last one is taken
     cache_mb: Annotated[float, ">= 0"] = 1024.0  # for pairs that were read
-    network: Literal["bounded", "salient", "paper", "lite"] = "bounded"
+    network: Literal["bounded", "salient", "sentence", "paper", "lite"] = "bounded"
     clip: str = "auto"  # as in `ldf_utils.clip.loading.load_clip`
     prompt_infrared: str = PROMPTS.infrared
     prompt_visible: str = PROMPTS.visible
     prompt_fused: str = PROMPTS.fused  # the objective
+    # one: prompt_fused for every crop; grammar: each crop draws its own objective, for a network
+    # that takes sentences, see `ldf_utils.clip.grammar`.
+    sentences: Literal["one", "grammar"] = "one"
     weight_direction: _NotNegative = LossWeights.direction  # 0 switches a term off
     weight_patch: _NotNegative = LossWeights.patch
     weight_angle: _NotNegative = LossWeights.angle

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ldf_utils.losses.direction import TextDirections
 from ldf_utils.losses.fusion_loss import FusionLoss, LossTerms
 from ldf_utils.training.config import TrainConfig
 from ldf_utils.training.crops import Crops
 from ldf_utils.training.schedule import step_seed
+from ldf_utils.training.sentences import Sentences
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,20 @@ class Prepared:
     noisy: tuple[torch.Tensor, torch.Tensor]  # infrared and visible as the network sees them
     generator: torch.Generator  # goes on with the patches
     seed: int  # for what draws from torch's own random state, as dropout does
+    said: TextDirections | None = None  # for a network that takes sentences: one for each crop
 
 
 def prepare(
-    crops: Crops, step: int, rank: int = 0, device: torch.device | str = "cpu"
+    crops: Crops,
+    step: int,
+    rank: int = 0,
+    device: torch.device | str = "cpu",
+    sentences: Sentences | None = None,
 ) -> list[Prepared]:
     """Draw the ``accumulate`` batches of a step (from 0), which depend on (seed, step, rank) alone.
 
     They are on the CPU; for a GPU as ``device`` they lie where they are copied from without a wait.
+    With ``sentences`` each crop has its own, or all have that of the configuration.
 
     Raises:
         ImageError: as `Crops`.
@@ -52,7 +60,8 @@ def prepare(
         if pinned:
             tensors = [x.pin_memory() for x in tensors]
         noisy = (tensors[2], tensors[3])
-        batches.append(Prepared(tensors[0], tensors[1], noisy, generator, seed + 1))
+        said = None if sentences is None else sentences.draw(config.batch, generator)
+        batches.append(Prepared(tensors[0], tensors[1], noisy, generator, seed + 1, said))
     return batches
 
 
@@ -83,10 +92,12 @@ def gradients(
             x.to(device, non_blocking=True) for x in (batch.infrared, batch.visible, *batch.noisy)
         )
         with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast_network):
-            fused = network.train()(*noisy)
+            said = None if batch.said is None else batch.said.to(device)
+            more = () if said is None else (torch.stack([said.infrared, said.visible], dim=1),)
+            fused = network.train()(*noisy, *more)
         if config.autocast_network:
             fused = fused.float()
-        loss = criterion(fused, infrared, visible, batch.generator)
+        loss = criterion(fused, infrared, visible, batch.generator, directions=said)
         (loss.total / len(batches)).backward()
         rows.append(_values(loss))
         made.append(fused.detach())

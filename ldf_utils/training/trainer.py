@@ -36,7 +36,7 @@ from ldf_utils.data.sets import open_sets
 from ldf_utils.losses.fusion_loss import FusionLoss
 from ldf_utils.losses.patches import PatchSampler
 from ldf_utils.losses.perceptual import PerceptualLoss
-from ldf_utils.training.config import NETWORKS, TrainConfig
+from ldf_utils.training.config import TrainConfig
 from ldf_utils.training.crops import Crops
 from ldf_utils.training.distributed import Team, join_team
 from ldf_utils.training.run_folder import (
@@ -49,6 +49,7 @@ from ldf_utils.training.run_folder import (
     write_samples,
 )
 from ldf_utils.training.schedule import learning_rate
+from ldf_utils.training.sentences import build_network, sentences_for
 from ldf_utils.training.step import Prepared, gradients, prepare
 
 _SHOWN = ("total", "direction", "patch", "angle", "perceptual", "kept")
@@ -120,8 +121,7 @@ def fit(
     team = join_team(config.device)
     if team.rank == 0:
         check_writable(folder, folder=True)
-    if pairs is None:
-        pairs = open_sets(split="train")
+    pairs = open_sets(split="train") if pairs is None else pairs
     joined: Any = pairs
     if isinstance(pairs, Mapping):
         joined = ConcatDataset(list(pairs.values())) if pairs else []  # type: ignore[arg-type]
@@ -129,8 +129,8 @@ def fit(
     _check_headers(joined, config.crop, team)
     if clip is None and any((config.weight_direction, config.weight_patch, config.weight_angle)):
         clip = load_clip(config.clip)
-    devices = [team.device] if team.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):  # the caller's own random state stays as it was
+    # The caller's own random state stays as it was.
+    with torch.random.fork_rng([team.device] if team.device.type == "cuda" else []):
         run = _Run(crops, clip, network, team, folder, resume)
         if team.rank == 0 and progress:
             tqdm.write(run.description())
@@ -153,8 +153,9 @@ class _Run:
         self.crops, self.config, self.clip = crops, config, clip
         self.team, self.folder = team, folder
         torch.manual_seed(config.seed)
-        network = NETWORKS[config.network]() if network is None else network
+        network = build_network(config, clip) if network is None else network
         self.network = network.to(team.device)
+        self.sentences = sentences_for(self.network, config, clip)
         team.broadcast(self.network)
         self.criterion = build_loss(config, clip, team.device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
@@ -205,7 +206,7 @@ class _Run:
             disable=team.rank > 0 or not (progress and with_bar),
         )
         begin = warm = time.perf_counter()
-        feed = _prefetched(self.crops, team, first)
+        feed = _prefetched(self, first)
         try:
             for step in range(first, config.steps):
                 row = self._step(step, feed)
@@ -334,15 +335,16 @@ class _Run:
         )
 
 
-def _prefetched(crops: Crops, team: Team, first: int) -> Generator[list[Prepared], None, None]:
+def _prefetched(run: _Run, first: int) -> Generator[list[Prepared], None, None]:
     """Yield the batches of each step, made in the background while earlier steps are computed."""
-    steps, ahead = crops.config.steps, crops.config.prefetch
+    steps, ahead = run.config.steps, run.config.prefetch
+    more = run.team.rank, run.team.device, run.sentences
     pool = ThreadPoolExecutor(max(1, min(ahead, 8)), "crops")
     waiting: collections.deque[Future[list[Prepared]]] = collections.deque()
     try:
         for step in range(first, steps + ahead):
             if step < steps:
-                waiting.append(pool.submit(prepare, crops, step, team.rank, team.device))
+                waiting.append(pool.submit(prepare, run.crops, step, *more))
             if step >= first + ahead:
                 yield waiting.popleft().result()
     finally:
