@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -222,7 +222,10 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 
 @torch.no_grad()
 def measure_network(
-    network: nn.Module, samples: Sequence[Sample], clip: ClipSpace | None = None
+    network: nn.Module,
+    samples: Sequence[Sample],
+    clip: ClipSpace | None = None,
+    names: Container[str] = MEASURES,
 ) -> dict[str, float]:
     """Means over samples of all that can be measured on them.
 
@@ -230,6 +233,7 @@ def measure_network(
         network: maps infrared and visible to fused luminance.
         samples: at least one, all with a truth or all without.
         clip: for ``direction``, which is left out without it.
+        names: of the measures; all if not given.
 
     Returns:
         Name of the measure to mean; a sample in which a measure has no value (no warm object) is
@@ -240,7 +244,11 @@ def measure_network(
     for sample in samples:
         fused = fuse_tensors(network, sample.infrared[None], sample.visible[None])[0]
         for name, measure in MEASURES.items():
-            if (sample.oracle is None and measure.needs_truth) or also.get(name, "") is None:
+            if (
+                name not in names
+                or (sample.oracle is None and measure.needs_truth)
+                or also.get(name, "") is None
+            ):
                 continue
             more = [also[name]] if name in also else []
             value = _FUNCTIONS[name](fused, sample, *more)

@@ -1,0 +1,1 @@
+"""One network for any sentence: its training, and what its sentences do."""

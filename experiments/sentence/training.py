@@ -1,0 +1,84 @@
+"""Train the network that takes any sentence, and those that it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from experiments.ablation.samples import training_sets
+from ldf_utils.clip.loading import load_clip
+from ldf_utils.evaluation.ablation import BASE
+from ldf_utils.networks.checkpoint import SENTENCE_WEIGHTS, load_network, save_network
+from ldf_utils.training.config import TrainConfig
+from ldf_utils.training.trainer import fit
+
+CONFIG = replace(
+    BASE,
+    steps=1600,
+    batch=4,
+    crop=96,
+    patches=2,
+    network="sentence",
+    sentences="grammar",
+    patch_filter="none",
+    entropy_threshold=0.0,
+    checkpoint_every=100,
+)
+"""The paper's weights; no filter, since dark and flat crops have to follow a sentence as well."""
+
+NO_WORDS: dict[str, Any] = dict(
+    network="salient",
+    sentences="one",
+    weight_direction=0.0,
+    weight_patch=0.0,
+    weight_angle=0.0,
+)
+"""The same without language: what the effect of a sentence is measured against."""
+
+
+def train(
+    config: TrainConfig,
+    output: Path,
+    folder: Path,
+    sets: Sequence[str] = ("rendered",),
+    start: Path | None = None,
+    clip_name: str = "mini",
+) -> Path:
+    """Train, and write the weights with a record of the settings; it goes on where it stopped.
+
+    Args:
+        config: the settings.
+        output: the file of the weights.
+        folder: of the run, which holds its checkpoint.
+        sets: to train on, as `experiments.ablation.samples.Settings.train` names them.
+        start: weights to begin with, as of a training with another CLIP; new ones if None.
+        clip_name: as in `load_clip`.
+
+    Returns:
+        The file.
+    """
+    config = replace(config, clip=clip_name)
+    opened = training_sets(sets)
+    pairs = {name: pairs for name, pairs in opened}
+    network = None if start is None else load_network(start)
+    result = fit(config, pairs, load_clip(clip_name), network, folder=folder, resume=True)
+    record: dict[str, Any] = {
+        "config": config.to_dict(),
+        "sets": {name: len(pairs) for name, pairs in opened},
+        "start": None if start is None else start.name,
+        "parameters": sum(p.numel() for p in result.network.parameters()),
+    }
+    return save_network(result.network, output, record)
+
+
+def paths(work: Path, seed: int) -> dict[str, Path]:
+    """Name the files of the networks with this seed: with sentences, and without words."""
+    with_sentences = SENTENCE_WEIGHTS if seed == 0 else work / f"sentence_{seed}.pt"
+    return {"sentence": with_sentences, "no words": work / f"no_words_{seed}.pt"}
+
+
+def alone_path(work: Path, word: str) -> Path:
+    """Name the file of a network that was trained with one word's sentence alone."""
+    return work / f"alone_{word}.pt"
