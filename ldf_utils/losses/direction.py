@@ -10,10 +10,10 @@ say that fusion should go, and two in which a fused image went:
     images:  d_ir = E_fused - E_infrared      d_vi = E_fused - E_visible
 
 A fusion is good where d_ir points along D_ir and d_vi along D_vi, that is where both cosines are
-near 1. Directions rather than positions are compared because the centers of CLIP's images
-and of its sentences lie apart (the modality gap). What all images share cancels in the *step* from
-one image to another, so that it can be compared with the step from one sentence to another. Embeddings are normalized
-first and subtracted then; the lengths of the steps do not matter.
+near 1. Directions rather than positions are compared because the centers of CLIP's images and of
+its sentences lie apart (the modality gap). What all images share cancels in the *step* from one
+image to another, so that it can be compared with the step from one sentence to another. Embeddings
+are normalized first and subtracted then; the lengths of the steps do not matter.
 
 This file has everything the method asks of words: the two text directions, the two image
 directions, their cosines, and the three losses L_dir, L_angle and L_patch.
@@ -44,9 +44,8 @@ class TextDirections:
     ``D_ir = V_fused - V_infrared`` and ``D_vi = V_fused - V_visible``.
 
     Attributes:
-        infrared: ``(D,)``, from the infrared sentence to the fused one, or ``(B, D)`` where every
-            image of a batch has a sentence of its own. Not normalized.
-        visible: the same shape, from the visible sentence to the fused one. Not normalized.
+        infrared: ``(D,)``, from the infrared sentence to the fused one. Not normalized.
+        visible: ``(D,)``, from the visible sentence to the fused one. Not normalized.
         prompts: the sentences they were made from, or None.
     """
 
@@ -61,12 +60,6 @@ class TextDirections:
             infrared=self.infrared.to(*args, **kwargs),
             visible=self.visible.to(*args, **kwargs),
         )
-
-    def of_rows(self, rows: torch.Tensor) -> TextDirections:
-        """Return the directions of these images of a batch; itself if all have the same."""
-        if self.infrared.ndim == 1:
-            return self
-        return replace(self, infrared=self.infrared[rows], visible=self.visible[rows])
 
 
 def text_directions(
@@ -171,8 +164,8 @@ def direction_cosines(
     if image == "difference":
         from_infrared, from_visible = image_directions(fused, infrared, visible)
     return (
-        F.cosine_similarity(from_infrared, directions.infrared, dim=-1, eps=SHORTEST),
-        F.cosine_similarity(from_visible, directions.visible, dim=-1, eps=SHORTEST),
+        F.cosine_similarity(from_infrared, directions.infrared[None], dim=-1, eps=SHORTEST),
+        F.cosine_similarity(from_visible, directions.visible[None], dim=-1, eps=SHORTEST),
     )
 
 
@@ -281,10 +274,7 @@ def patch_direction_loss(
         )
     if sources == "whole":
         infrared, visible = infrared[rows % batch], visible[rows % batch]
-    # The number of images is that of the sources, or where these are patches, of the sentences.
-    images = len(kept) if directions.infrared.ndim == 1 else len(directions.infrared)
-    of_patches = directions.of_rows(rows % images)
-    losses = direction_loss(patches, infrared, visible, of_patches, image)
+    losses = direction_loss(patches, infrared, visible, directions, image)
     if ignore_below > 0:
         losses = torch.where(losses > ignore_below, losses, torch.zeros_like(losses))
     return losses.sum() / max(1, len(kept) if mean_over == "all" else len(rows))
