@@ -44,8 +44,9 @@ class TextDirections:
     ``D_ir = V_fused - V_infrared`` and ``D_vi = V_fused - V_visible``.
 
     Attributes:
-        infrared: ``(D,)``, from the infrared sentence to the fused one. Not normalized.
-        visible: ``(D,)``, from the visible sentence to the fused one. Not normalized.
+        infrared: ``(D,)``, from the infrared sentence to the fused one, or ``(B, D)`` where every
+            image of a batch has a sentence of its own. Not normalized.
+        visible: the same shape, from the visible sentence to the fused one. Not normalized.
         prompts: the sentences they were made from, or None.
     """
 
@@ -60,6 +61,12 @@ class TextDirections:
             infrared=self.infrared.to(*args, **kwargs),
             visible=self.visible.to(*args, **kwargs),
         )
+
+    def of_rows(self, rows: torch.Tensor) -> TextDirections:
+        """Return the directions of these images of a batch; itself if all have the same."""
+        if self.infrared.ndim == 1:
+            return self
+        return replace(self, infrared=self.infrared[rows], visible=self.visible[rows])
 
 
 def text_directions(
@@ -164,8 +171,8 @@ def direction_cosines(
     if image == "difference":
         from_infrared, from_visible = image_directions(fused, infrared, visible)
     return (
-        F.cosine_similarity(from_infrared, directions.infrared[None], dim=-1, eps=SHORTEST),
-        F.cosine_similarity(from_visible, directions.visible[None], dim=-1, eps=SHORTEST),
+        F.cosine_similarity(from_infrared, directions.infrared, dim=-1, eps=SHORTEST),
+        F.cosine_similarity(from_visible, directions.visible, dim=-1, eps=SHORTEST),
     )
 
 
@@ -274,7 +281,10 @@ def patch_direction_loss(
         )
     if sources == "whole":
         infrared, visible = infrared[rows % batch], visible[rows % batch]
-    losses = direction_loss(patches, infrared, visible, directions, image)
+    # The number of images is that of the sources, or where these are patches, of the sentences.
+    images = len(kept) if directions.infrared.ndim == 1 else len(directions.infrared)
+    of_patches = directions.of_rows(rows % images)
+    losses = direction_loss(patches, infrared, visible, of_patches, image)
     if ignore_below > 0:
         losses = torch.where(losses > ignore_below, losses, torch.zeros_like(losses))
     return losses.sum() / max(1, len(kept) if mean_over == "all" else len(rows))
