@@ -13,11 +13,17 @@ import urllib.request
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from ldf_utils.clip.loading import load_clip
+from ldf_utils.clip.model import PROMPTS
 from ldf_utils.data.sets import RENDERED
 from ldf_utils.demo.__main__ import PAGE, serve
+from ldf_utils.demo.speaker import Speaker
 from ldf_utils.fusion.rules import average
+from ldf_utils.fusion.sentence import SUGGESTIONS, sentence_directions
+from ldf_utils.networks.sentence import SentenceFusionNetwork
 
 pytest.importorskip("cv2", reason="aligning needs OpenCV: the extra cameras")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -83,6 +89,46 @@ def test_other_requests_are_refused(address):
 
 def test_the_page_loads_nothing_from_elsewhere():
     assert not re.findall(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", PAGE.read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def speaking():
+    """The page with a network that takes sentences and is moved by them."""
+    clip = load_clip("mini")
+    torch.manual_seed(0)
+    network = SentenceFusionNetwork(clip.dim).eval()
+    torch.nn.init.normal_(network.words[-1].weight, std=0.3)
+    network.remember(*sentence_directions(clip, PROMPTS.fused))
+    server = serve(average, port=0, speaker=Speaker(network, clip))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_sentence_and_the_way_to_a_second_one(address, speaking):
+    words = {"sample": True, "align": False, "sentence": "a dark image"}
+    first, second, between, plain = (
+        post(speaking, **values)[1]["fused"]
+        for values in (
+            words,
+            words | {"sentence": "a bright image"},
+            words | {"second": "a bright image", "share": 0.5},
+            words | {"sentence": " "},
+        )
+    )
+    assert len({first, second, between, plain}) == 4
+    assert post(speaking, **words, second="a bright image", share=1.0)[1]["fused"] == second
+    assert post(address, sample=True, align=False)[1]["fused"] == plain
+    status, values = post(speaking, **words | {"sentence": "a zyzzyva image"})
+    assert status == 400 and "zyzzyva" in values["error"]
+    assert post(speaking, **words, second="a bright image", share=2)[0] == 400
+
+
+def test_suggestions_are_there_only_for_a_network_that_takes_sentences(address, speaking):
+    for page, expected in ((address, []), (speaking, list(SUGGESTIONS))):
+        with urllib.request.urlopen(f"{page}sentences") as answer:
+            assert json.load(answer) == {"suggestions": expected}
 
 
 @pytest.mark.slow

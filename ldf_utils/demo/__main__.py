@@ -1,4 +1,4 @@
-"""A page in the browser: two pictures or a sample, aligned, fused, compared by a slider.
+"""A page in the browser: two pictures or a sample, aligned, fused as a sentence asks, compared.
 
 ``python -m ldf_utils.demo`` needs no network and no package beyond those of the tutorial. It is a
 page of its own and not made with a library for demos: those pull in a web stack whose pins
@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,14 +24,19 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ldf_utils.clip.loading import load_clip
+from ldf_utils.clip.model import ClipError
 from ldf_utils.data import radiometry
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import explain
 from ldf_utils.data.images import luminance, read_image, to_8bit
 from ldf_utils.data.names import ImageError
 from ldf_utils.data.sets import RENDERED
+from ldf_utils.demo.speaker import Speaker
 from ldf_utils.fusion.inference import Network, fuse_tensors
-from ldf_utils.networks.checkpoint import load_network
+from ldf_utils.fusion.sentence import SUGGESTIONS
+from ldf_utils.networks.checkpoint import SENTENCE_WEIGHTS, load_network
+from ldf_utils.networks.sentence import SentenceFusionNetwork
 from ldf_utils.registration.align import align
 from ldf_utils.registration.opencv import MissingExtra
 from ldf_utils.registration.placing import Placement
@@ -95,14 +100,20 @@ def _sample() -> tuple[Path, Path]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answer ``GET /`` with the page and ``POST /fuse`` with the result as JSON."""
+    """Answer ``GET /`` with the page and ``POST /fuse`` with the result as JSON.
 
-    def __init__(self, network: Network, *arguments: Any):
-        self.network = network
+    ``GET /sentences`` has suggestions; there are none if the page takes no sentence.
+    """
+
+    def __init__(self, network: Network, speaker: Speaker | None, *arguments: Any):
+        self.network, self.speaker = network, speaker
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
         """Send the page."""
+        if self.path == "/sentences":
+            self._answer(HTTPStatus.OK, {"suggestions": list(SUGGESTIONS) if self.speaker else []})
+            return
         if self.path.partition("?")[0] != "/":
             self._send(HTTPStatus.NOT_FOUND, b"not found", "text/plain")
             return
@@ -124,19 +135,29 @@ class Handler(BaseHTTPRequestHandler):
         try:
             values = json.loads(body)
             options = bool(values.get("align")), bool(values.get("black_hot"))
+            said = self.speaker.network_for(values) if self.speaker else None
+            network = said or self.network
             if values.get("sample"):
-                result = fuse_files(self.network, *_sample(), *options)
+                result = fuse_files(network, *_sample(), *options)
             else:
                 with tempfile.TemporaryDirectory() as folder:
                     infrared = _store(values["infrared"], Path(folder), "infrared")
                     visible = _store(values["visible"], Path(folder), "visible")
-                    result = fuse_files(self.network, infrared, visible, *options)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError, MissingExtra) as error:
+                    result = fuse_files(network, infrared, visible, *options)
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OSError,
+            MissingExtra,
+            ClipError,
+        ) as error:
             self._answer(HTTPStatus.BAD_REQUEST, {"error": explain(error)})
         else:
             self._answer(HTTPStatus.OK, result)
 
-    def _answer(self, status: HTTPStatus, values: dict[str, str]) -> None:
+    def _answer(self, status: HTTPStatus, values: Mapping[str, Any]) -> None:
         self._send(status, json.dumps(values).encode(), "application/json")
 
     def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
@@ -161,13 +182,35 @@ def _store(sent: dict[str, str], folder: Path, name: str) -> Path:
     return path
 
 
-def serve(network: Network, host: str = "127.0.0.1", port: int = 7860) -> ThreadingHTTPServer:
-    """Return a server of the page; port 0 takes a free one.
+def serve(
+    network: Network,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    speaker: Speaker | None = None,
+) -> ThreadingHTTPServer:
+    """Return a server of the page.
+
+    Args:
+        network: fuses where no sentence is said.
+        host: who may connect; by default this computer only.
+        port: 0 takes a free one.
+        speaker: for sentences; without one the page has no field for them.
 
     Raises:
         OSError: if the port is taken.
     """
-    return ThreadingHTTPServer((host, port), partial(Handler, network))
+    return ThreadingHTTPServer((host, port), partial(Handler, network, speaker))
+
+
+def _speaker(weights: str, clip: str) -> Speaker | None:
+    """Return what takes sentences: the weights that were asked for, or those that ship."""
+    network = load_network(weights)
+    if not isinstance(network, SentenceFusionNetwork):
+        if not SENTENCE_WEIGHTS.is_file():
+            return None
+        network = load_network("sentence")
+    assert isinstance(network, SentenceFusionNetwork)
+    return Speaker(network, load_clip(clip))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -177,10 +220,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="default: this computer only")
     parser.add_argument("--port", type=int, default=7860, help="default 7860; 0: a free one")
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    parser.add_argument("--clip", default="mini", metavar="NAME", help="reads the sentences")
     arguments = parser.parse_args(argv)
     try:
-        server = serve(load_network(arguments.weights), arguments.host, arguments.port)
-    except (ValueError, OSError) as error:
+        speaker = _speaker(arguments.weights, arguments.clip)
+        network = load_network(arguments.weights)
+        server = serve(network, arguments.host, arguments.port, speaker)
+    except (ValueError, OSError, ClipError) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return 2
     with server:
