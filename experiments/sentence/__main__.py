@@ -10,7 +10,6 @@ All goes on where it stopped. ``measure`` trains what it needs and is not there.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from experiments.sentence import report
 from experiments.sentence.training import CONFIG, NO_WORDS, alone_path, paths, train
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import explain, write_json, write_text
+from ldf_utils.evaluation.sentences import RECORD, load_record
 from ldf_utils.training.config import TrainConfig, parse_setting
 
 
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     measuring.add_argument("--rendered", type=int, default=6, help="rendered pairs (default 6)")
     measuring.add_argument("--real", type=int, default=2, help="of each real set (default 2)")
     measuring.add_argument("--side", type=int, default=192, help="of a pair, in pixels")
-    measuring.add_argument("--output", type=Path, default=report.RECORD, metavar="FILE")
+    measuring.add_argument("--output", type=Path, default=RECORD, metavar="FILE")
     return parser
 
 
@@ -88,7 +88,7 @@ def _measure(arguments: argparse.Namespace) -> None:
         arguments.clip,
     )
     write_json(arguments.output, record)
-    table = report.table(json.loads(arguments.output.read_text(encoding="utf-8")))
+    table = report.table(load_record(arguments.output))
     write_text(arguments.output.with_suffix(".md"), table)
     print(table)
 

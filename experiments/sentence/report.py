@@ -14,11 +14,9 @@ from experiments.sentence import proof
 from experiments.sentence.training import alone_path, paths
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.evaluation.declared import EFFECTS, MEASURES
-from ldf_utils.networks.checkpoint import SENTENCE_WEIGHTS, load_network
+from ldf_utils.evaluation.sentences import summary
+from ldf_utils.networks.checkpoint import load_network
 from ldf_utils.networks.sentence import SentenceFusionNetwork
-
-RECORD = SENTENCE_WEIGHTS.with_suffix(".json")
-"""What ``python -m experiments.sentence measure`` writes; the notebook reads it."""
 
 
 def measure_all(
@@ -107,27 +105,6 @@ def _alone(
                 }
             )
     return rows
-
-
-def summary(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Count what the issue of this network asks for."""
-    effects = [row for run in record["runs"] for row in run["effects"]]
-    first = [row for row in record["runs"][0]["effects"]]
-    return {
-        "effects": len(first),
-        "moved": sum(row["moved"] for row in first),
-        "moved from opposite": sum(row["moved from opposite"] for row in first),
-        "moved in all seeds": sum(
-            all(
-                row["moved"]
-                for row in effects
-                if (row["word"], row["place"]) == (one["word"], one["place"])
-            )
-            for one in first
-        ),
-        "monotone": sum(way["steps_back"] == 0 for way in record["ways"]),
-        "ways": len(record["ways"]),
-    }
 
 
 def table(record: Mapping[str, Any]) -> str:

@@ -16,17 +16,17 @@ from ldf_utils.training.trainer import fit
 
 CONFIG = replace(
     BASE,
-    steps=1600,
-    batch=4,
+    steps=1200,
+    batch=6,
     crop=96,
-    patches=2,
     network="sentence",
     sentences="grammar",
-    patch_filter="none",
-    entropy_threshold=0.0,
+    weight_direction=12.0,
+    weight_patch=0.0,
     checkpoint_every=100,
 )
-"""The paper's weights; no filter, since dark and flat crops have to follow a sentence as well."""
+"""The paper's weights, with that of the patches added to that of the direction: a crop has the size
+that the embedded CLIP sees, so it is a patch itself, and one embedding does for two."""
 
 NO_WORDS: dict[str, Any] = dict(
     network="salient",
