@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from ldf_utils import metrics
 from ldf_utils.data.images import luminance, to_8bit
-from ldf_utils.notebook import answers, camera_exercises, exercises
+from ldf_utils.notebook import answers, camera_exercises, choices, exercises
 from ldf_utils.training.config import TrainConfig
 from ldf_utils.training.schedule import learning_rate
 from tools.notebook_files import NOTEBOOKS, read_notebook, tagged
@@ -120,6 +120,12 @@ def angle_loss(fused, infrared, visible):
     return 1 - 0.5 * sum(cosines)
 
 
+def patch_loss(patches, infrared, visible, text_infrared, text_visible):
+    to_infrared = cosine_similarity(patches - infrared, text_infrared[None], dim=1)
+    to_visible = cosine_similarity(patches - visible, text_visible[None], dim=1)
+    return (1 - (to_infrared + to_visible) / 2).mean()
+
+
 def schedule(step, steps, warmup):
     config = TrainConfig(steps=steps, warmup=warmup / steps, learning_rate=1.0)
     return learning_rate(step, config)
@@ -174,6 +180,11 @@ RIGHT = {
     "check_ring": lambda parameters, processes: 8 * parameters * (processes - 1) / processes,
     "check_standard_deviation": lambda picture: picture.std(correction=0),
     "check_cheating_rule": noisy,
+    "check_perceptual_term": lambda f, i, v: (f - torch.maximum(i, v)).square().mean(),
+    "check_patch_loss": patch_loss,
+    "check_mean_ranks": lambda table: (
+        (table[None] > table[:, None]).sum(dim=1, dtype=torch.float64) + 1
+    ).mean(1),
 }
 
 
@@ -238,6 +249,11 @@ IN_NUMPY = {
     ),
     "check_standard_deviation": np.std,
     "check_cheating_rule": numpy_checkerboard,
+    "check_perceptual_term": lambda f, i, v: np.mean((f - np.maximum(i, v)) ** 2),
+    "check_patch_loss": lambda p, i, v, t_i, t_v: np.mean(
+        [1 - 0.5 * (numpy_cosine(one - i, t_i) + numpy_cosine(one - v, t_v)) for one in p]
+    ),
+    "check_mean_ranks": lambda table: (np.argsort(np.argsort(-np.array(table), 0), 0) + 1).mean(1),
 }
 
 # What a notebook has measured and hands to the check along with the answer.
@@ -322,6 +338,18 @@ WRONG = [
     ("check_ring", lambda parameters, n: 4 * parameters * (n - 1) / n, "one round only"),
     ("check_ring", lambda parameters, n: 8 * parameters * (n - 1), "all processes"),
     ("check_ring", lambda parameters, n: 8 * parameters, "not 2 N"),
+    ("check_perceptual_term", lambda f, i, v: (f - (i + v) / 2).square().mean(), "not their mean"),
+    ("check_perceptual_term", lambda f, i, v: (f - i.max()).square().mean(), "the term must be"),
+    ("check_perceptual_term", lambda f, i, v: (f - torch.maximum(i, v)).square().sum(), "not the"),
+    ("check_perceptual_term", lambda f, i, v: (f - torch.maximum(i, v)) ** 2, "must be a number"),
+    ("check_patch_loss", lambda p, i, v, s, t: patch_loss(p, i, v, t, s), "the same source"),
+    ("check_patch_loss", lambda p, i, v, s, t: 5 * patch_loss(p, i, v, s, t), "over the patches"),
+    ("check_patch_loss", lambda p, i, v, s, t: 1 - patch_loss(p, i, v, s, t), "mean cosine"),
+    ("check_patch_loss", lambda p, *x: patch_loss(p.mean(0, keepdim=True), *x), "the mean patch"),
+    ("check_mean_ranks", lambda table: table.mean(1), "rank each column first"),
+    ("check_mean_ranks", lambda table: table.argsort(0).argsort(0).add(1.0).mean(1), "highest"),
+    ("check_mean_ranks", lambda table: (-table).argsort(0).argsort(0) * 1.0, "shape"),
+    ("check_mean_ranks", lambda table: (-table).argsort(0).add(1.0).mean(1), "sort again"),
     ("check_standard_deviation", lambda picture: picture.std(), "one less"),
     ("check_standard_deviation", lambda picture: picture.var(correction=0), "square root"),
     ("check_overlap", lambda a, b: 50.0, "that is the intersection"),
@@ -395,24 +423,19 @@ DEFINED = {
         "methods": {"average": "average", "laplacian_pyramid": "pyramid"},
         "alignment": lambda label, directions: torch.tensor([[0.1, 0.2]]) * len(label),
     },
-    "03_language_and_patch_losses": {
+    "03_losses": {"torch": torch, "cosine_similarity": cosine_similarity},
+    "03b_artifacts": {
         "torch": torch,
         "cosine_similarity": cosine_similarity,
-        "pair": None,
-        "source_bits": lambda pair: (torch.linspace(4, 7, 64), torch.linspace(7, 3.5, 64)),
+        "entropy": metrics.entropy,
+        "cuts": list(torch.rand(64, 2, 16, 16, generator=torch.Generator().manual_seed(3))),
     },
     "04_training": {
-        "seed": 0,
-        "short_networks": {"all terms": [1.0]},
-        "train_short": lambda *_, **__: 2.0,
+        "usual": {"brightness": 1.0, "contrast": 1.0, "sharpness": 1.0},
+        "retrain": lambda words: (2.0, {}),
         "effects": lambda network: {"brightness": network, "contrast": 1.0, "sharpness": -network},
     },
-    "05_evaluation": {
-        "torch": torch,
-        "metrics": metrics,
-        "fused": IMAGE,
-        "f": to_8bit(IMAGE).double(),
-    },
+    "05_evaluation": {"torch": torch},
     "06_detection": {},
     "07_your_own_cameras": {
         "torch": torch,
@@ -430,7 +453,7 @@ def test_the_folded_solutions_pass_their_checks(name, capsys):
     for cell in cells:
         solution = notebook.cells[notebook.cells.index(cell) + 1].source
         code = re.search(r"```python\n(.*?)```", solution, flags=re.DOTALL)[1]
-        exec(code, {"exercises": exercises, **DEFINED[name]})
+        exec(code, {"exercises": exercises, "choices": choices, **DEFINED[name]})
     printed = capsys.readouterr().out
     assert printed.count("Well done") == len(cells) >= 2 and "Not yet" not in printed, printed
 
@@ -439,7 +462,7 @@ def test_the_folded_solutions_pass_their_checks(name, capsys):
 def test_the_committed_exercises_are_open(name, capsys):
     cells = tagged(read_notebook(NOTEBOOKS / f"{name}.ipynb"), "exercise")
     for cell in cells:
-        exec(cell.source, {"exercises": exercises, **DEFINED[name]})
+        exec(cell.source, {"exercises": exercises, "choices": choices, **DEFINED[name]})
     assert capsys.readouterr().out.count("Not yet") == len(cells)
 
 

@@ -21,7 +21,8 @@ NAMES = (
     "00_start_here",
     "01_clip_prompt_embedding",
     "02_fusion_direction",
-    "03_language_and_patch_losses",
+    "03_losses",
+    "03b_artifacts",
     "04_training",
     "05_evaluation",
     "06_detection",
@@ -198,7 +199,7 @@ def test_links_lead_to_notebooks_or_to_the_web(path, notebook):
 
 def test_exercises_have_a_check_and_a_folded_solution(notebook):
     exercises = tagged(notebook, "exercise")
-    assert 2 <= len(exercises) <= 3
+    assert 2 <= len(exercises) <= 4
     for cell in exercises:
         assert "..." in cell.source, "an exercise leaves three dots to fill in"
         assert any(name.startswith("check_") for name, _ in calls_in(cell.source))

@@ -12,6 +12,7 @@ from ldf_utils.notebook.figures.charts import (
     show_matrix,
     show_points,
 )
+from ldf_utils.notebook.figures.cuts import show_patches
 from ldf_utils.notebook.figures.images import (
     show_boxes,
     show_image_table,
@@ -56,6 +57,7 @@ __all__ = [
     "show_images",
     "show_maps",
     "show_matrix",
+    "show_patches",
     "show_points",
     "show_probabilities",
     "show_pull",

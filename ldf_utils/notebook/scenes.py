@@ -1,0 +1,54 @@
+"""Squares of pairs in which the point of a lesson can be seen: around a warm person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn.functional import avg_pool2d
+
+from ldf_utils.data.pairs import Pair
+from ldf_utils.data.truth import truth_of, warm_people
+from ldf_utils.metrics import entropy
+
+
+def warm_square(pair: Pair, side: int) -> torch.Tensor:
+    """Cut a square around warm people where they are known, else around the warmest place.
+
+    Args:
+        pair: a pair of images.
+        side: of the square in pixels; smaller where the pair is.
+
+    Returns:
+        Infrared and visible luminance, ``(2, side, side)`` in [0, 1].
+    """
+    truth = truth_of(pair)  # None for a real pair
+    known = truth is not None and warm_people(pair)
+    shown = (truth.people & truth.warm).float() if truth and known else pair.infrared
+    near, far = (
+        avg_pool2d(shown, k, stride=1, padding=k // 2, count_include_pad=False) for k in (17, 65)
+    )
+    row, column = divmod(int((near - far).argmax()), pair.size[1])
+    side = min(side, *pair.size)
+    top = min(max(row - side // 2, 0), pair.size[0] - side)
+    left = min(max(column - side // 2, 0), pair.size[1] - side)
+    return torch.cat([pair.infrared, pair.luminance])[:, top : top + side, left : left + side]
+
+
+def telling_square(
+    pairs: Sequence[Pair], candidates: int, side: int
+) -> tuple[Pair, list[torch.Tensor], int]:
+    """Choose the pair whose square shows most in both sources, by the lesser of the two entropies.
+
+    Args:
+        pairs: a set of pairs.
+        candidates: how many of its first pairs to choose from.
+        side: of the squares in pixels, see `warm_square`.
+
+    Returns:
+        The pair, the squares of all candidates, and which of them is its own.
+    """
+    squares = [warm_square(pairs[k], side) for k in range(min(candidates, len(pairs)))]
+    bits = [entropy(square[:, None], rounded=False).min().item() for square in squares]
+    chosen = bits.index(max(bits))
+    return pairs[chosen], squares, chosen
