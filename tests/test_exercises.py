@@ -431,11 +431,17 @@ DEFINED = {
         "cuts": list(torch.rand(64, 2, 16, 16, generator=torch.Generator().manual_seed(3))),
     },
     "04_training": {
-        "usual": {"brightness": 1.0, "contrast": 1.0, "sharpness": 1.0},
-        "retrain": lambda words: (2.0, {}),
+        "seed": 0,
+        "short_networks": {"all terms": [1.0]},
+        "train_short": lambda *_, **__: 2.0,
         "effects": lambda network: {"brightness": network, "contrast": 1.0, "sharpness": -network},
     },
-    "05_evaluation": {"torch": torch},
+    "05_evaluation": {
+        "torch": torch,
+        "metrics": metrics,
+        "fused": IMAGE,
+        "f": to_8bit(IMAGE).double(),
+    },
     "06_detection": {},
     "07_your_own_cameras": {
         "torch": torch,
