@@ -21,8 +21,9 @@ LEVELS = (
 """The pyramid: 6 shifts at the first level are 32 pixels of a picture 640 pixels wide."""
 
 _PENALTY = 0.003
-# Two cameras on one stick differ by a shift first, then by angle and lens: in pixels of 640.
-_USUAL = np.array([np.inf, np.inf, 12, 12, 8, 8, 5, 5])
+# Two cameras on one stick differ by a shift and an angle; in pixels of 640. Where a pair leaves
+# scale, stretch and perspective open (a road at night), they stay small.
+_USUAL = np.array([np.inf, np.inf, 20, 1, 1, 4, 1, 1])
 
 
 @dataclass
@@ -33,11 +34,13 @@ class Fit:
         parameters: of the small homography, pixels of the level.
         volume: what it was fitted to.
         frame: in which the parameters are.
+        before: sum of the parameters of the levels before, pixels of this level.
     """
 
     parameters: Array
     volume: Volume
     frame: Frame
+    before: Array
 
     @property
     def matrix(self) -> Array:
@@ -55,7 +58,8 @@ def find_homography(
     """Refine a matrix from visible to infrared pixels on one pair, or on all pairs of a rig.
 
     At each level the infrared pictures are laid on the visible ones by the matrix so far, and the
-    weighted mean of the similarity volumes is maximized over a small homography.
+    weighted mean of the similarity volumes is maximized over a small homography, less the price of
+    all that was found since ``matrix`` (`penalty`).
 
     Args:
         sources: pairs of equal sizes, of which all have the same matrix.
@@ -65,9 +69,12 @@ def find_homography(
     Returns:
         The matrix, and the fit of the last level.
     """
+    total = np.zeros(PARAMETERS)  # parts of the longer side
     for level in levels:
         volume = _joined([measure(source, matrix, level) for source in sources])
-        fit = fit_volume(volume, jump=level.jump)
+        side = max(volume.size)
+        fit = fit_volume(volume, total * side, jump=level.jump)
+        total = total + fit.parameters / side
         matrix = matrix @ fit.matrix
         matrix = matrix / matrix[2, 2]
     return matrix, fit
@@ -84,11 +91,12 @@ def _joined(volumes: Sequence[Volume]) -> Volume:
 
 def fit_volume(
     volume: Volume,
+    before: Array,
     jump: bool = False,
     start: Array | None = None,
     weights: Array | None = None,
 ) -> Fit:
-    """Maximize the mean similarity, less a penalty for what two cameras rarely differ by."""
+    """Maximize the mean similarity, less the `penalty` of these and the parameters before."""
     frame = Frame(*volume.size)
     weights = volume.weights if weights is None else weights
     weights = weights / weights.sum()
@@ -97,23 +105,34 @@ def fit_volume(
         mean = np.einsum("n,nyx->yx", weights, volume.values)
         y, x = np.unravel_index(mean.argmax(), mean.shape)
         parameters = np.array([x - len(mean) // 2, y - len(mean) // 2, *[0] * 6], float)
-    stiff = stiffness(volume)
 
     def cost(parameters: Array) -> tuple[float, Array]:
         shifts, derivative = frame.displacement(parameters, volume.points)
         value, slope = volume.at(shifts)
         gradient = np.einsum("n,nd,ndk->k", weights, slope, derivative)
-        return (
-            float(stiff @ parameters**2 - weights @ value),
-            2 * stiff * parameters - gradient,
-        )
+        price, rise, _ = penalty(parameters + before, max(volume.size))
+        return price - float(weights @ value), rise - gradient
 
     found = optimize.minimize(
         cost, parameters, jac=True, method="L-BFGS-B", options={"maxiter": 60}
     )
-    return Fit(found.x, volume, frame)
+    return Fit(found.x, volume, frame, before)
 
 
-def stiffness(volume: Volume) -> Array:
-    """Weights of the squared parameters in the penalty, per squared pixel of the level."""
-    return _PENALTY * (640 / (max(volume.size) * _USUAL)) ** 2
+def penalty(parameters: Array, side: int) -> tuple[float, Array, Array]:
+    """Return the price of parameters that two cameras rarely differ by.
+
+    ``0.003 * log(1 + (p / usual)^2)``, summed: what is small is kept small unless the pictures say
+    otherwise, and what is large is not held back.
+
+    Args:
+        parameters: pixels of the level.
+        side: longer side of the level, pixels.
+
+    Returns:
+        The price, its gradient, and its curvature as of a parabola through the gradient.
+    """
+    usual = _USUAL * side / 640
+    ratio = parameters / usual
+    curvature = 2 * _PENALTY / usual**2 / (1 + ratio**2)
+    return float(_PENALTY * np.log1p(ratio**2).sum()), curvature * parameters, curvature

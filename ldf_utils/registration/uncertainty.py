@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ldf_utils.registration.geometry import PARAMETERS, Array
-from ldf_utils.registration.homography import Fit, fit_volume, stiffness
+from ldf_utils.registration.homography import Fit, fit_volume, penalty
 from ldf_utils.registration.similarity import Level, Source, Volume, measure
 
 LEAST_SIMILARITY = 0.18
@@ -110,7 +110,8 @@ def _sandwich(fit: Fit, overlap: float) -> float:
     for k, step in enumerate(0.25 * np.eye(PARAMETERS)):
         ends = [gradients(fit.parameters + sign * step).sum(0) for sign in (-1, 1)]
         curvature[k] = (ends[0] - ends[1]) / 0.5
-    curvature = (curvature + curvature.T) / 2 + 2 * np.diag(stiffness(volume))
+    stiffness = penalty(fit.parameters + fit.before, max(volume.size))[2]
+    curvature = (curvature + curvature.T) / 2 + np.diag(stiffness)
     least = np.linalg.eigvalsh(curvature)[0]
     inverse = np.linalg.inv(curvature + np.eye(PARAMETERS) * max(0.0, 1e-5 - least))
     single = gradients(fit.parameters)
@@ -127,6 +128,6 @@ def _halves(fit: Fit) -> float:
     moved = []
     for half in (0, 1):
         weights = volume.weights * ((column + row) % 2 == half) + 1e-9
-        parameters = fit_volume(volume, start=fit.parameters, weights=weights).parameters
-        moved.append(frame.displacement(parameters, volume.points)[0])
+        half_fit = fit_volume(volume, fit.before, start=fit.parameters, weights=weights)
+        moved.append(frame.displacement(half_fit.parameters, volume.points)[0])
     return float(np.median(np.hypot(*(moved[0] - moved[1]).T))) / 2
