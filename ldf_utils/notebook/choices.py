@@ -133,6 +133,16 @@ CHOICES: dict[str, Choice] = {
             "holds the network alone",
         },
     ),
+    "Why new words are followed": Choice(
+        "d",
+        {
+            "a": "the network reads no letters: it gets two directions, 256 numbers in all",
+            "b": "the words were kept out of the grammar, and the tests of the package check that",
+            "c": "no picture of a right answer exists for any sentence; the loss needs none",
+            "d": "CLIP puts sentences of one meaning near each other, so directions of new words "
+            "lie near those that the network was trained with",
+        },
+    ),
     "What a table does not say": Choice(
         "c",
         {
