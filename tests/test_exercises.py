@@ -413,6 +413,8 @@ DEFINED = {
         "show_images": lambda *_, **__: None,
         "infrared": IMAGE,
         "visible": 1 - IMAGE,
+        "local_mean": local_mean,
+        "torch": torch,
     },
     "01_clip_prompt_embedding": {"F": F},
     "02_fusion_direction": {
@@ -420,7 +422,6 @@ DEFINED = {
         "clip": None,
         "Prompts": dict,
         "text_directions": lambda clip, prompts: None,
-        "methods": {"average": "average", "laplacian_pyramid": "pyramid"},
         "alignment": lambda label, directions: torch.tensor([[0.1, 0.2]]) * len(label),
     },
     "03_losses": {"torch": torch, "cosine_similarity": cosine_similarity},

@@ -26,7 +26,7 @@ CELL_SECONDS = 600
 OVERRIDES = {
     "00_start_here": {"pairs_to_search": 4},
     "01_clip_prompt_embedding": {"pairs_per_set": 4},
-    "02_fusion_direction": {"pairs_per_set": 8, "native_pairs": 1, "crops": 4},
+    "02_fusion_direction": {"pairs_per_set": 8},
     "03_losses": {"candidates": 4, "size": 128, "patches": 6},
     "03b_artifacts": {"candidates": 4, "size": 128, "patches": 6, "pixel_steps": 20},
     "04_training": {
@@ -45,9 +45,9 @@ OVERRIDES = {
 
 # Notebook to the number of figures it draws, at least.
 FIGURES = {
-    "00_start_here": 4,
-    "01_clip_prompt_embedding": 13,
-    "02_fusion_direction": 13,
+    "00_start_here": 6,
+    "01_clip_prompt_embedding": 9,
+    "02_fusion_direction": 9,
     "03_losses": 6,
     "03b_artifacts": 7,
     "04_training": 11,
@@ -75,6 +75,7 @@ RANGES = {
         "paraphrases": (0.4, 1.0),
         "opposites": (-1.0, 0.3),
         "accuracy.which of the two": (0.5, 1.0),
+        "own_side": (0.5, 1.0),
         "gap": (0.1, 2.0),
         "step_cosine": (0.05, 1.0),
         "spoiled_named": (0.75, 1.0),
@@ -82,7 +83,7 @@ RANGES = {
     "02_fusion_direction": {
         "steps_matched": (0.5, 1.0),
         "alignment.average": (-1.0, 0.5),
-        "gain_over_average.maximum": (0.0, 1.0),
+        "level_with_best": (0, 8),
         "gradient_step": (0.01, 2.0),
         "blur_ratio": (1.0, 1000.0),
     },

@@ -335,7 +335,9 @@ def show_matrix(
     low, high = limits or (float(array.min()), float(array.max()))
     fig, axis = plt.subplots(figsize=(WIDTH, 0.62 * len(rows) + 1.9), layout="constrained")
     image = axis.imshow(array, cmap=COLOR_MAP, vmin=low, vmax=high, aspect="auto")
-    axis.set_xticks(range(len(columns)), [textwrap.fill(x, 24) for x in columns], fontsize=10)
+    wide = max(8, 72 // len(columns))
+    names = [textwrap.fill(x, wide, break_long_words=False) for x in columns]
+    axis.set_xticks(range(len(columns)), names, fontsize=10)
     axis.set_yticks(range(len(rows)), [textwrap.fill(label, 34) for label in rows], fontsize=10)
     axis.grid(visible=False)
     for i, j in np.ndindex(*array.shape):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, Unpack
 
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 
 from ldf_utils.notebook.figures import output
 from ldf_utils.notebook.figures.images import to_array
-from ldf_utils.notebook.figures.style import COLOR_MAP, COLORS, MARKERS, WIDTH, require_some
+from ldf_utils.notebook.figures.style import COLOR_MAP, COLORS, WIDTH, require_some
 
 
 def show_probabilities(
@@ -49,8 +50,10 @@ def show_probabilities(
 def _triangle(axis: Axes, points: Mapping[str, torch.Tensor]) -> None:
     """Draw points; arrows lead from the first two to the third."""
     places = [tuple(place.tolist()) for place in points.values()]
-    for i, (label, place) in enumerate(zip(points, places, strict=True)):
-        look: dict[str, Any] = {"color": COLORS[i % 7], "marker": MARKERS[i % 7]}
+    looks = [(COLORS[1], "s"), (COLORS[2], "^"), (COLORS[0], "o")]  # as in the drawings
+    looks += list(zip(itertools.cycle(COLORS[3:]), "DvPX*p<>hd", strict=False))
+    for label, place, (color, marker) in zip(points, places, looks, strict=False):
+        look: dict[str, Any] = {"color": color, "marker": marker}
         axis.scatter(place[0], place[1], s=70, ec="white", zorder=3, label=label, **look)
     for start in places[:2]:
         arrow = {"arrowstyle": "->", "lw": 1.6, "shrinkA": 6, "shrinkB": 6}
