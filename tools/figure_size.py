@@ -36,7 +36,7 @@ def reduced_png(png: bytes, scale: float, colors: int | None) -> bytes:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.LANCZOS)
     if colors is not None:
-        image = image.quantize(colors, kmeans=2, dither=Image.Dither.NONE)
+        image = image.quantize(colors, dither=Image.Dither.NONE)
     small = io.BytesIO()
     image.save(small, format="PNG", optimize=True)
     return small.getvalue()
