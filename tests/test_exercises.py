@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.nn.functional import cosine_similarity, normalize
 
 from ldf_utils import metrics
-from ldf_utils.data.images import luminance, to_8bit
+from ldf_utils.data.images import luminance
 from ldf_utils.notebook import answers, camera_exercises, choices, exercises
 from ldf_utils.training.config import TrainConfig
 from ldf_utils.training.schedule import learning_rate
@@ -432,17 +432,11 @@ DEFINED = {
         "cuts": list(torch.rand(64, 2, 16, 16, generator=torch.Generator().manual_seed(3))),
     },
     "04_training": {
-        "seed": 0,
-        "short_networks": {"all terms": [1.0]},
-        "train_short": lambda *_, **__: 2.0,
+        "usual": {"brightness": 1.0, "contrast": 1.0, "sharpness": 1.0},
+        "retrain": lambda words: (2.0, {}),
         "effects": lambda network: {"brightness": network, "contrast": 1.0, "sharpness": -network},
     },
-    "05_evaluation": {
-        "torch": torch,
-        "metrics": metrics,
-        "fused": IMAGE,
-        "f": to_8bit(IMAGE).double(),
-    },
+    "05_evaluation": {"torch": torch},
     "06_detection": {},
     "07_your_own_cameras": {
         "torch": torch,
