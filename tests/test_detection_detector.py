@@ -1,10 +1,9 @@
 """Detectors: the small network, its training, torchvision's from a file, and files that are not."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.testing import assert_close
 from torchvision.models import detection as published
 
@@ -27,7 +26,7 @@ from ldf_utils.detection.labels import read_labels
 from ldf_utils.detection.network import SmallDetector, centers, standardize
 from ldf_utils.detection.search import search_set
 from ldf_utils.detection.table import precision_rows
-from ldf_utils.detection.visibility import stands_out
+from ldf_utils.detection.visibility import contrast, is_clear, stands_out
 from ldf_utils.fusion.rules import average
 from ldf_utils.networks.bounded import BoundedFusionNetwork
 
@@ -168,27 +167,52 @@ def test_crops_keep_boxes_on_what_they_enclose(work):
     assert all(0 <= crop.gray.min() and crop.gray.max() <= 1 for crop in drawn)
 
 
-def test_a_crop_shows_its_box(tmp_path):
+def store_one(folder, infrared, visible, box):
+    """Write a pair with one person where `crops.Crops` looks for it."""
+    for camera in ("ir", "vi"):
+        (folder / camera).mkdir()
+    for camera, levels in (("ir", infrared), ("vi", visible)):
+        Image.fromarray(levels).save(folder / camera / "0.png")
+    corners = ",".join(map(str, box))
+    text = f"image,xmin,ymin,xmax,ymax,name\n0.png,{corners},person\n"
+    (folder / "boxes.csv").write_text(text, encoding="utf-8")
+    assert crops.collect([folder], folder) == 1
+
+
+def test_a_crop_shows_its_box(tmp_path, monkeypatch):
     """A white box on black: within the box of the crop all is white, outside all is black."""
-    store = np.zeros((1, 2, crops.HEIGHT, crops.WIDTH), np.uint8)
-    store[:, :, 100:220, 180:260] = 255
-    np.save(tmp_path / "pairs.npy", store)
-    rows = [{"enlarged": 1.0, "rows": [[180, 100, 260, 220, 0]]}]
-    (tmp_path / "pairs.json").write_text(json.dumps(rows))
+    levels = np.zeros((240, 320), np.uint8)
+    levels[60:140, 120:170] = 255
+    store_one(tmp_path, levels, levels, (120, 60, 170, 140))
     found, seen = crops.Crops(tmp_path, {"infrared": 1.0}), 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crops, "vary", lambda gray, rng: gray)
-        for seed in range(12):
-            crop = found.draw(np.random.default_rng(seed))
-            seen += len(crop.boxes)
-            if not len(crop.boxes):
-                assert crop.gray.max() < 0.05
-                continue
-            x0, y0, x1, y1 = crop.boxes[0].tolist()
-            inside = torch.zeros(crops.CROP, crops.CROP)
-            inside[round(y0) : round(y1), round(x0) : round(x1)] = 1
-            assert (crop.gray[0] - inside).abs().mean() < 0.02
+    monkeypatch.setattr(crops, "vary", lambda gray, rng: gray)
+    for seed in range(12):
+        crop = found.draw(np.random.default_rng(seed))
+        seen += len(crop.boxes)
+        if not len(crop.boxes):
+            assert crop.gray.max() < 0.05
+            continue
+        x0, y0, x1, y1 = crop.boxes[0].tolist()
+        inside = torch.zeros(crops.CROP, crops.CROP)
+        inside[round(y0) : round(y1), round(x0) : round(x1)] = 1
+        assert (crop.gray[0] - inside).abs().mean() < 0.02
     assert seen > 6
+
+
+def test_what_cannot_be_seen_in_a_picture_is_ignored_there(tmp_path):
+    """A warm person in the dark: learned in infrared, neither right nor wrong in visible."""
+    rng = np.random.default_rng(0)
+    dark = rng.integers(20, 24, (240, 320)).astype(np.uint8)
+    warm = dark.copy()
+    warm[60:140, 120:170] = 200
+    store_one(tmp_path, warm, dark, (120, 60, 170, 140))
+    for kind, hidden in (("infrared", False), ("visible", True)):
+        found = crops.Crops(tmp_path, {kind: 1.0})
+        drawn = [found.draw(np.random.default_rng(seed)) for seed in range(12)]
+        whole = [crop for crop in drawn if len(crop.boxes) and crop.boxes[0].max() < crops.CROP]
+        assert whole and any(bool(crop.ignored[0]) == hidden for crop in whole)
+        if hidden:
+            assert all(bool(crop.ignored[0]) for crop in whole)
 
 
 def make_crop(*corners, ignored=False):
@@ -234,15 +258,25 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(work):
             raise KeyboardInterrupt
         return visible
 
-    kinds = {"visible": 1.0}
-    theirs, _ = train(config, work, kinds, checkpoint="a.pt", every=1, progress=False)
+    kinds, visible = {"x": 1.0}, {"x": lambda infrared, visible: visible}
+    theirs, _ = train(config, work, kinds, visible, "a.pt", every=1, progress=False)
     with pytest.raises(KeyboardInterrupt):
-        train(config, work, {"x": 1.0}, {"x": stop}, "b.pt", every=1, progress=False)
-    mine, _ = train(config, work, kinds, checkpoint="b.pt", every=1, progress=False)
+        train(config, work, kinds, {"x": stop}, "b.pt", every=1, progress=False)
+    mine, _ = train(config, work, kinds, visible, "b.pt", every=1, progress=False)
     for name, tensor in mine.state_dict().items():
         assert_close(tensor, theirs.state_dict()[name])
     with pytest.raises(ValueError, match="other --work|its own"):
         train(DetectorConfig(steps=4, batch=2), work, checkpoint="b.pt", progress=False)
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not(work):
+    made = [
+        train(DetectorConfig(steps=2, batch=2, seed=seed), work, checkpoint=f, progress=False)[0]
+        for seed, f in ((0, "same-a.pt"), (0, "same-b.pt"), (1, "other.pt"))
+    ]
+    first, second, other = (network.state_dict() for network in made)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["score.weight"], other["score.weight"])
 
 
 @pytest.mark.slow
@@ -251,6 +285,7 @@ def test_the_command_trains_a_detector_that_learns(work, tmp_path):
     command = ["train", "--steps", "2", "--batch", "2", "--work", str(tmp_path / "w")]
     assert main([*command, "--output", str(output)]) == 0
     assert load_detector(output).metadata["config"]["steps"] == 2
+    command[-1] = str(tmp_path / "empty")
     assert main([*command, "--sources", str(tmp_path / "none"), "--output", str(output)]) == 1
 
 
@@ -306,6 +341,19 @@ def test_what_stands_out_has_an_area_of_one_and_what_does_not_of_a_half():
         assert stands_out(seen, boxes)[0] == pytest.approx(1)
     with pytest.raises(ValueError, match=r"\(1, H, W\)"):
         stands_out(noise[0], boxes)
+
+
+def test_what_is_clear_to_see_differs_enough_from_its_surroundings():
+    boxes = Boxes.of([((20, 15, 40, 45), "person")])
+    picture = torch.full((1, 60, 60), 0.4)
+    for level, clear in ((0.41, False), (0.5, True), (0.2, True)):
+        picture[0, 15:45, 20:40] = level
+        assert stands_out(picture, boxes)[0] == 1, "by however little"
+        assert contrast(picture, boxes)[0] == pytest.approx(abs(level - 0.4), abs=0.003)
+        assert is_clear(picture, boxes).tolist() == [clear]
+    picture[0, 15:30, 20:40], picture[0, 30:45, 20:40] = 0.6, 0.2  # bright above, dark below
+    assert stands_out(picture, boxes)[0] == pytest.approx(0.5, abs=0.05)
+    assert contrast(picture, boxes)[0] == pytest.approx(0.2, abs=0.01), "no cancelling"
 
 
 def test_change_is_told_within_boxes_and_outside():

@@ -26,13 +26,16 @@ def train_shipped(
     config: DetectorConfig, sources: Sequence[Path], work: Path, output: Path
 ) -> dict[str, Any]:
     """Collect pairs, train, and write the weights with what is known of them."""
-    collect(sources, work)
+    if (work / "pairs.json").is_file():
+        print(f"the pairs collected in {work} are used; remove pairs.json to collect them anew")
+    else:
+        collect(sources, work)
     network, record = train(config, work)
     metadata = record | {
         "command": f"python -m experiments.detector train --steps {config.steps}",
         "data": f"{record['pairs']} rendered pairs; no real picture",
         "kinds": ", ".join(f"{kind} {share:.0%}" for kind, share in KINDS.items())
-        + "; tone curves, noise, blur; 8 % inverted",
+        + "; tone curves, noise, blur; 8 % inverted; what cannot be seen does not count",
         "text": f"{config.steps} steps of {config.batch} crops of 256 pixels, "
         f"{record['minutes']} minutes of {config.threads} thread(s)",
     }
@@ -50,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--output", type=Path, default=SHIPPED_DETECTOR, help="file of the weights")
     p = commands.add_parser("evaluate", help="measure it on all methods; writes record and card")
     p.add_argument("--data", help="folder of real sets with labels")
+    p.add_argument("--network", default="", help="file of another fusion network")
     p = commands.add_parser("protocol", help="one detector per method; resumes")
     p.add_argument("--steps", type=int, default=25)
     p.add_argument("--batch", type=int, default=4)
@@ -85,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             train_shipped(config, a.sources, a.work, a.output)
             print(f"weights in {a.output}")
         elif a.command == "evaluate":
-            evaluate(a.data)
+            evaluate(a.data, a.network)
             print(f"card in {write_card()}")
         elif a.command == "protocol":
             if not (a.work / "pairs.npy").is_file():

@@ -19,7 +19,8 @@ from tqdm.auto import tqdm
 from ldf_utils.data.files import atomic_path, write_json
 from ldf_utils.data.images import luminance, read_image
 from ldf_utils.data.names import find_picture
-from ldf_utils.detection.boxes import CLASS_OF, CLASSES
+from ldf_utils.detection.boxes import CLASS_OF, CLASSES, Boxes
+from ldf_utils.detection.visibility import contrast
 from ldf_utils.fusion.rules import RULES
 
 HEIGHT, WIDTH = 360, 480  # every stored pair
@@ -28,16 +29,17 @@ ZOOM = (0.72, 2.4)
 SOFTEN = 0.8  # pixels, of the temperatures of a pool
 VARIANTS = 2  # pictures of a view of a pool, by different cameras
 LEAST_SHOWN = 0.4  # of a box: less within the crop, and it is ignored
+LEAST_CONTRAST = 0.025  # of a box in its picture: less cannot be seen, and it is ignored
 LEAST_SIDES = (3.0, 7.0)  # width and height in pixels of the crop: smaller boxes are ignored
 
 Picture = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 KINDS: Mapping[str, float] = {
-    "visible": 0.23,
-    "infrared": 0.23,
-    "mix": 0.18,
-    "maximum": 0.1,
+    "visible": 0.35,  # the hardest to learn
+    "infrared": 0.17,
+    "mix": 0.16,
+    "maximum": 0.08,
     "laplacian_pyramid": 0.16,
-    "guided_filter": 0.1,
+    "guided_filter": 0.08,
 }
 """How often each kind of picture is drawn; ``mix`` is an average with a random weight."""
 
@@ -50,7 +52,7 @@ class Crop:
         gray: ``(1, CROP, CROP)`` in [0, 1].
         boxes: ``(M, 4)`` corners in pixels of the crop.
         classes: ``(M,)`` places in `CLASSES`.
-        ignored: ``(M,)`` bool, too small or too much cut off to be learned.
+        ignored: ``(M,)`` bool: too small, too much cut off, or not to be seen in this picture.
     """
 
     gray: torch.Tensor
@@ -257,14 +259,16 @@ def _within(gray: torch.Tensor, corners: np.ndarray, classes: np.ndarray) -> Cro
     """Cut boxes at the sides of the crop, and say which are ignored."""
     cut = corners.clip(0, CROP)
     sides, whole = cut[:, 2:] - cut[:, :2], corners[:, 2:] - corners[:, :2]
-    seen = (sides > 1).all(1)
+    kept = (sides > 1).all(1)
     shown = sides.prod(1) / whole.prod(1).clip(1e-6)
     ignored = (shown < LEAST_SHOWN) | (sides < LEAST_SIDES).any(1)
+    boxes = Boxes(cut[kept], classes[kept].astype(np.int64))
+    hidden = contrast(gray, boxes) < LEAST_CONTRAST  # not so where it is not known
     return Crop(
         gray,
-        torch.from_numpy(cut[seen]).float(),
-        torch.from_numpy(classes[seen]).long(),
-        torch.from_numpy(ignored[seen]),
+        torch.from_numpy(boxes.corners).float(),
+        torch.from_numpy(boxes.classes),
+        torch.from_numpy(ignored[kept] | hidden),
     )
 
 

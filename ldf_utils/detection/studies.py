@@ -1,6 +1,6 @@
-"""Studies: the recorded results of long trainings that notebook 06 reads.
+"""Studies: the recorded results that notebook 06 reads.
 
-``python -m experiments.detector protocol`` and ``... sentences`` make them.
+``python -m experiments.detector protocol``, ``... sentences`` and ``... evaluate`` make them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ PROTOCOL = _WEIGHTS / "detection_protocol.json"
 SENTENCES = _WEIGHTS / "detection_sentences.json"
 """One fusion network per sentence: AP at 0.5, and how well people and vehicles stand out."""
 
+DETECTOR = _WEIGHTS / "detector.json"
+"""The embedded detector: how it was trained, and its AP on rendered and real labeled sets."""
+_COMMANDS = {SENTENCES.name: "sentences", DETECTOR.name: "evaluate"}
+
 
 def read_study(path: str | os.PathLike) -> dict[str, Any]:
     """Read a recorded study.
@@ -28,7 +32,7 @@ def read_study(path: str | os.PathLike) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _ = found["command"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        kind = "sentences" if path.name == SENTENCES.name else "protocol"
+        kind = _COMMANDS.get(path.name, "protocol")
         raise ValueError(
             f"{path}: no recorded study ({error}); make it with `python -m experiments.detector "
             f"{kind}`"

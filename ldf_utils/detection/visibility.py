@@ -11,6 +11,8 @@ from ldf_utils.detection.boxes import Boxes
 
 LEAST_PIXELS = 12
 """A box needs this many pixels inside and around it."""
+CLEAR_AREA, CLEAR_CONTRAST = 0.8, 0.08
+"""A thing is clear to see if it stands out and differs from its surroundings by more than this."""
 
 
 def stands_out(gray: torch.Tensor, boxes: Boxes) -> npt.NDArray[np.float64]:
@@ -37,14 +39,79 @@ def stands_out(gray: torch.Tensor, boxes: Boxes) -> npt.NDArray[np.float64]:
         >>> stands_out(picture, Boxes.of([((15, 10, 25, 30), "person")]))
         array([1.])
     """
+    return np.array([_area(*parts) if parts else np.nan for parts in _histograms(gray, boxes)])
+
+
+def contrast(gray: torch.Tensor, boxes: Boxes) -> npt.NDArray[np.float64]:
+    """Measure how far the gray levels in the middle of each box are from those in the ring around.
+
+    It is the mean distance that gray levels have to be moved to turn one distribution into the
+    other (Wasserstein distance), so that dark and bright parts of one thing do not cancel, as they
+    do in a difference of means. Middle and ring are those of `stands_out`.
+
+    Args:
+        gray: ``(1, H, W)`` in [0, 1].
+        boxes: of the picture.
+
+    Returns:
+        ``(len(boxes),)`` in [0, 1], NaN for boxes of few pixels.
+
+    Raises:
+        ValueError: for another shape.
+
+    Example:
+        >>> picture = torch.zeros(1, 40, 40)
+        >>> picture[0, 10:30, 15:25] = 0.2
+        >>> contrast(picture, Boxes.of([((15, 10, 25, 30), "person")]))
+        array([0.2])
+    """
+    distances = [
+        np.abs(np.cumsum(parts[0] - parts[1])).sum() / 255 if parts else np.nan
+        for parts in _histograms(gray, boxes)
+    ]
+    return np.array(distances, np.float64)
+
+
+def is_clear(gray: torch.Tensor, boxes: Boxes) -> npt.NDArray[np.bool_]:
+    """Say which boxes are clear to see: `stands_out` above 0.8 and `contrast` above 0.08.
+
+    The first alone does not do: in fog, a thing that is two gray levels darker than everything
+    around it stands out perfectly, and nobody sees it.
+
+    Args:
+        gray: ``(1, H, W)`` in [0, 1].
+        boxes: of the picture.
+
+    Returns:
+        ``(len(boxes),)``.
+
+    Raises:
+        ValueError: for another shape.
+
+    Example:
+        >>> picture = torch.zeros(1, 40, 40)
+        >>> picture[0, 10:30, 15:25] = 0.02
+        >>> is_clear(picture, Boxes.of([((15, 10, 25, 30), "person")]))
+        array([False])
+    """
+    return (stands_out(gray, boxes) > CLEAR_AREA) & (contrast(gray, boxes) > CLEAR_CONTRAST)
+
+
+Histogram = npt.NDArray[np.float64]
+
+
+def _histograms(gray: torch.Tensor, boxes: Boxes) -> list[tuple[Histogram, Histogram] | None]:
+    """Return shares of the 256 gray levels in the middle of each box and in the ring around it."""
     if gray.ndim != 3 or gray.shape[0] != 1:
         raise ValueError(f"a picture must have shape (1, H, W), got {tuple(gray.shape)}")
     levels = to_8bit(gray)[0].numpy().astype(np.int64)
-    return np.array([_area(levels, corners) for corners in boxes.corners], np.float64)
+    return [_of_box(levels, corners) for corners in boxes.corners]
 
 
-def _area(levels: npt.NDArray[np.int64], corners: npt.NDArray[np.float64]) -> float:
-    """Compute the folded area of one box."""
+def _of_box(
+    levels: npt.NDArray[np.int64], corners: npt.NDArray[np.float64]
+) -> tuple[Histogram, Histogram] | None:
+    """Return the shares of one box; None if it has few pixels."""
     height, width = levels.shape
     x0, y0, x1, y1 = corners
     radii = (x1 - x0) / 2, (y1 - y0) / 2
@@ -56,9 +123,14 @@ def _area(levels: npt.NDArray[np.int64], corners: npt.NDArray[np.float64]) -> fl
     inside = across**2 + along**2 < 1
     ring = (x < x0) | (x > x1) | (y < y0) | (y > y1)
     if min(inside.sum(), ring.sum()) < LEAST_PIXELS:
-        return float("nan")
+        return None
     part = levels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     mine, theirs = (np.bincount(part[m], minlength=256) / m.sum() for m in (inside, ring))
+    return mine, theirs
+
+
+def _area(mine: Histogram, theirs: Histogram) -> float:
+    """Compute the folded area under the curve."""
     below = np.concatenate([[0.0], np.cumsum(theirs)[:-1]])
     area = float((mine * (below + theirs / 2)).sum())
     return max(area, 1 - area)
