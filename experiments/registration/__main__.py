@@ -10,11 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from experiments.registration.candidates import CANDIDATES
-from experiments.registration.pairs import KnownPair, parallax, published, registered, warped
+from experiments.registration.pairs import (
+    KnownPair,
+    elastic,
+    parallax,
+    published,
+    registered,
+    turned,
+    warped,
+)
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import write_json, write_rows, write_text
 
 VIEWS = ((0.7, 1.4), (0.9, 0.6), (0.55, 1.0))
+GROUPS = ("published", "own", "parallax", "warped", "turned", "elastic", "as-is", "views")
 _KEPT = "the same, accepted or refused"
 
 
@@ -69,18 +78,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--published", metavar="DIR", help="folder of sets with ir_warp/ and flow/")
     parser.add_argument("--output", required=True, metavar="DIR")
     parser.add_argument("--every", type=int, default=1, help="take every n-th registered pair")
-    parser.add_argument("--only", nargs="*", help="groups: published parallax warped views as-is")
+    parser.add_argument("--only", nargs="*", choices=GROUPS, help="groups (default: all)")
     arguments = parser.parse_args(argv)
     data = Path(arguments.data) if arguments.data else None
-    wanted = arguments.only or ["published", "parallax", "warped", "as-is", "views"]
+    wanted = arguments.only or GROUPS
     rows: list[dict] = []
     if arguments.published and "published" in wanted:
         rows += measure("published", published(Path(arguments.published)), list(CANDIDATES))
+    if arguments.published and "own" in wanted:
+        pairs = published(Path(arguments.published), own=True)
+        rows += measure("published, own registration", pairs, list(CANDIDATES)[3:])
     if "parallax" in wanted:
         rows += measure("rendered parallax", parallax(), list(CANDIDATES))
     if "warped" in wanted:
         pairs = (warped(p, k) for k, p in enumerate(registered(data, arguments.every)))
         rows += measure("warped", pairs, list(CANDIDATES)[:-1])
+    for name, displace in (("turned", turned), ("elastic", elastic)):
+        if name in wanted:
+            pairs = (displace(p, k) for k, p in enumerate(registered(data, arguments.every)))
+            rows += measure(name, pairs, [_KEPT])
     if "as-is" in wanted:
         rows += measure("registered, as they are", registered(data, arguments.every), [_KEPT])
     if "views" in wanted:

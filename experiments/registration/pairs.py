@@ -12,7 +12,9 @@ from PIL import Image
 
 from ldf_utils.data.pairs import find_sets
 from ldf_utils.data.sets import RENDERED
+from ldf_utils.registration.align import prepare
 from ldf_utils.registration.geometry import grid, resize_matrix, transform
+from ldf_utils.registration.homography import find_homography
 from ldf_utils.registration.opencv import opencv
 
 Array = npt.NDArray[np.float64]
@@ -51,8 +53,12 @@ def _read(path: Path) -> npt.NDArray[np.float32]:
     return np.asarray(Image.open(path).convert("L")).astype(np.float32) / np.float32(255)
 
 
-def published(folder: Path) -> Iterator[KnownPair]:
+def published(folder: Path, own: bool = False) -> Iterator[KnownPair]:
     """Yield pairs with ``flow/STEM.png.npz``: the place in ``ir`` of each pixel of ``ir_warp``.
+
+    The published registration of ``ir`` and ``vi`` is off by pixels itself. With ``own`` the truth
+    begins where the homography of this package lays ``ir`` on ``vi``: no truth, but it tells what
+    of an error was there before the displacement.
 
     The arrays hold places for `torch.nn.functional.grid_sample`, -1 to 1 from edge to edge
     (``align_corners=False``), so the displacement is their inverse in pixels.
@@ -64,13 +70,12 @@ def published(folder: Path) -> Iterator[KnownPair]:
         height, width = places.shape[:2]
         places = ((places + 1) * [width, height] - 1) / 2
         points = grid((height, width), 24)
-        yield KnownPair(
-            f"{set_folder.name}/{name}",
-            _read(set_folder / "ir_warp" / name),
-            _read(set_folder / "vi" / name),
-            points,
-            _inverse(places.astype(np.float32), points),
-        )
+        warp, visible, still = (_read(set_folder / part / name) for part in ("ir_warp", "vi", "ir"))
+        lies = points
+        if own:
+            lies = transform(find_homography([prepare(still, visible)], np.eye(3))[0], points)
+        truth = _inverse(places.astype(np.float32), lies)
+        yield KnownPair(f"{set_folder.name}/{name}", warp, visible, points, truth)
 
 
 def _inverse(places: npt.NDArray[np.float32], points: Array) -> Array:
@@ -138,4 +143,39 @@ def warped(pair: KnownPair, seed: int, view: tuple[float, float] | None = None) 
     truth = transform(matrix, pair.points)
     outside = (truth < 0).any(1) | (truth > np.array(size) - 1).any(1)
     truth[outside] = np.nan
+    return KnownPair(pair.name, infrared, pair.visible, pair.points, truth)
+
+
+def turned(pair: KnownPair, seed: int) -> KnownPair:
+    """Turn by up to 4 degrees, scale by up to 3 % and shift by up to 14 pixels of 640."""
+    rng = np.random.default_rng(seed)
+    height, width = pair.visible.shape
+    angle, scale = np.radians(rng.uniform(-4, 4)), rng.uniform(0.97, 1.03)
+    shift = rng.uniform(-14, 14, 2) * width / 640
+    middle = np.array([width - 1, height - 1]) / 2
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = np.eye(3)
+    matrix[:2, :2], matrix[:2, 2] = turn, middle + shift - turn @ middle
+    infrared = opencv().warpPerspective(pair.infrared, matrix, (width, height))
+    truth = transform(matrix, pair.points)
+    truth[((truth < 0) | (truth > [width - 1, height - 1])).any(1)] = np.nan
+    return KnownPair(pair.name, infrared, pair.visible, pair.points, truth)
+
+
+def elastic(pair: KnownPair, seed: int) -> KnownPair:
+    """Turn, shift and bend as the published pairs are: a smooth random field of 1.5 pixels."""
+    cv2 = opencv()
+    rng = np.random.default_rng(seed)
+    height, width = pair.visible.shape
+    angle, unit = np.radians(rng.normal(0, 3)), width / 640
+    shift = rng.uniform(-14, 14, 2) * unit
+    y, x = (np.mgrid[:height, :width] + 0.5) * 2 / np.array([height, width])[:, None, None] - 1
+    turn = np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y
+    places = np.empty((height, width, 2), np.float32)
+    for k, side in enumerate((width, height)):
+        field = cv2.GaussianBlur(rng.normal(size=(height, width)), (0, 0), 32 * unit)
+        place = (turn[k] + 1) * side / 2 - 0.5 + shift[k]
+        places[..., k] = place + 1.5 * unit * field / field.std()
+    infrared = cv2.remap(pair.infrared, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
+    truth = _inverse(places, pair.points)
     return KnownPair(pair.name, infrared, pair.visible, pair.points, truth)

@@ -20,10 +20,10 @@ LEVELS = (
 )
 """The pyramid: 6 shifts at the first level are 32 pixels of a picture 640 pixels wide."""
 
-_PENALTY = 0.003
+_PENALTY = 0.0015
 # Two cameras on one stick differ by a shift and an angle; in pixels of 640. Where a pair leaves
-# scale, stretch and perspective open (a road at night), they stay small.
-_USUAL = np.array([np.inf, np.inf, 20, 1, 1, 4, 1, 1])
+# scale and stretch open (a road at night), they stay small.
+_USUAL = np.array([np.inf, np.inf, 20, 1, 1, 8, 4, 4])
 
 
 @dataclass
@@ -122,7 +122,7 @@ def fit_volume(
 def penalty(parameters: Array, side: int) -> tuple[float, Array, Array]:
     """Return the price of parameters that two cameras rarely differ by.
 
-    ``0.003 * log(1 + (p / usual)^2)``, summed: what is small is kept small unless the pictures say
+    ``0.0015 * log(1 + (p / usual)^2)``, summed: what is small is kept small unless the pictures say
     otherwise, and what is large is not held back.
 
     Args:
