@@ -160,7 +160,7 @@ def infrared_camera(
     def draw(low: float, high: float) -> torch.Tensor:
         return uniform(count, low, high, generator)
 
-    kelvin, blurred = _soften(decode_warmth(stored), 0.3, generator)
+    kelvin, blurred = _soften(decode_warmth(stored), 0.15, generator)
     noise = 0.25 * draw(0, 1) ** 3
     stripes = noise * (draw(0, 1) < 0.3)
     columns = torch.randn(kelvin[..., :1, :].shape, generator=generator)
@@ -170,7 +170,7 @@ def infrared_camera(
     image = automatic_gain(kelvin, quantiles, generator)
     image = image.clamp(0, 1) ** torch.exp(draw(-0.45, 0.45))
     local = image - gaussian_blur(image, 2.5)
-    image = _sharpen(image + 1.2 * draw(0, 1) ** 2 * local, 0.9, generator)
+    image = _sharpen(image + 2.5 * draw(0, 1) ** 2 * local, 1.2, generator)
     image = torch.where(draw(0, 1) < BLACK_HOT, 1 - image, image)
     image = image * draw(0.55, 1.0) + draw(0.0, 0.12)
     grain = 0.02 * draw(0, 1) ** 2

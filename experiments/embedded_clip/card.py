@@ -134,8 +134,6 @@ def _adversarial_lines(found: dict) -> list[str]:
 
 def _data(found: dict[str, int]) -> str:
     """Say what the model was trained on."""
-    if "painted" in found:
-        return f"{found['painted']} images of `experiments.painted.scenes`, no real picture"
     return (
         f"{found['rendered']} squares of rendered worlds (`experiments.embedded_clip.pool`), and "
         f"{found['real']} of real pairs of M3SVD (repository Linfeng-Tang/M3SVD) and WRD "
@@ -180,6 +178,7 @@ def _labeled_lines(real: dict) -> list[str]:
 
 def _head(training: dict, words: int, size: int) -> list[str]:
     config = training["config"]
+    history = [f"| history | {training['history']} |"] if "history" in training else []
     steps = sum(config[name] for name in ("steps", "second_cycle_steps", "textured_steps"))
     return [
         "# The embedded mini CLIP",
@@ -198,6 +197,7 @@ def _head(training: dict, words: int, size: int) -> list[str]:
         f"{training['precision']} |",
         f"| adversarial images | {len(config['adversarial_at'])} rounds of "
         f"{training['adversarial_images']}, optimized against the model and added as artifacts |",
+        *history,
         f"| seed | {config['seed']} |",
         f"| made by | `{training['command']}` (torch {training['torch']}, "
         f"open_clip {training['open_clip']}) |",
@@ -208,12 +208,13 @@ def _head(training: dict, words: int, size: int) -> list[str]:
 LIMITS = [
     "## Limits",
     "",
-    "Most of what it has seen is made by a computer, and it knows only the words listed in "
+    "Most of what it has seen is rendered, and it knows only the words listed in "
     "`vocabulary.json`; any other word is refused. It sees images at 96 pixels, so give it native "
     "crops where sharpness matters. It is small enough to be fooled: a free network optimized "
     "against it finds patterns that score well and that people call damage. The generator was "
-    "written, and this recipe chosen among several, with the real sets in view, so their figures "
-    "are no blind test, although no weight was fitted to them. Use it to learn the mechanism of "
+    "written, and this recipe chosen among several, with the real sets in view, and checkpoints "
+    "were looked at on them to go on or to change the recipe, so their figures are no blind test, "
+    "although no weight was fitted to them. Use it to learn the mechanism of "
     "language-driven fusion; use OpenAI's weights to reproduce the paper.",
     "",
     "Figures: `python -m experiments.embedded_clip evaluate --pack DIR [--data DIR] "

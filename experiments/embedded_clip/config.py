@@ -10,16 +10,16 @@ from dataclasses import dataclass
 class EmbeddedClipConfig:
     """Settings of the training; the defaults made the shipped weights."""
 
-    steps: int = 3000
-    second_cycle_steps: int = 700  # a second, lower cycle of the learning rate (arXiv:1608.03983)
+    steps: int = 1950
+    second_cycle_steps: int = 450  # a second, lower cycle of the learning rate (arXiv:1608.03983)
     second_cycle_rate: float = 0.5  # where it begins, as a share of the learning rate
-    textured_steps: int = 300  # at the end, with as much texture as real sources may contain
-    squares_per_step: int = 22  # each gives nine images
-    recorded_share: float = 0.18  # of the squares, of real cameras
+    textured_steps: int = 200  # at the end, all with much texture; before, every second one
+    squares_per_step: int = 18  # each gives nine images
+    recorded_share: float = 0.15  # of the squares, of real cameras
     start: str | None = None  # folder of a model to start from; its tower may be smaller
     captions: int = 160
-    learning_rate: float = 1.6e-3
-    hidden_learning_rate: float = 4.8e-3  # of `hidden_matrices`, by `OrthogonalMomentum`
+    learning_rate: float = 1.0e-3
+    hidden_learning_rate: float = 3.0e-3  # of `hidden_matrices`, by `OrthogonalMomentum`
     warm_up: int = 60
     weight_decay: float = 0.05
     direction_weight: float = 0.5
@@ -27,22 +27,22 @@ class EmbeddedClipConfig:
     attribute_weight: float = 1.5
     pair_weight: float = 1.0
     degradation_weight: float = 1.0
-    salience_weight: float = 2.0
+    salience_weight: float = 4.0
     order_weight: float = 1.0  # from the second cycle on
     modality_weight: float = 4.0  # of infrared and visible among the attributes, the hardest pair
     hard_weight: float = 2.5  # of those in `HARD` among the attributes
-    augmented: tuple[float, float, float] = (0.25, 0.5, 1.0)
+    augmented: tuple[float, float, float] = (0.25, 0.35, 0.4)
     """Share of augmented scenes: it grows from the first to the second for half of the steps; then
     it is the third."""
-    adversarial_at: tuple[float, ...] = (0.3, 0.5, 0.7, 0.85)  # as shares of the steps
-    adversarial_steps: int = 80
-    adversarial_squares: int = 96
+    adversarial_at: tuple[float, ...] = (0.3, 0.55, 0.8)  # as shares of the steps
+    adversarial_steps: int = 60
+    adversarial_squares: int = 64
     margin: float = 0.4  # of L_dir between the oracle and the other views
     average_decay: float = 0.995
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
     device: str = "cpu"
-    save_every: int = 100
+    save_every: int = 50
 
     @property
     def total_steps(self) -> int:

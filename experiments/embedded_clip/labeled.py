@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
 from experiments.embedded_clip import salience
 from experiments.embedded_clip.scores import area_under_curve, interval
@@ -23,7 +22,7 @@ from ldf_utils.clip.model import PROMPTS, ClipSpace, resize_square
 from ldf_utils.data.pairs import Pair, PairFolder
 from ldf_utils.detection.boxes import CLASSES
 from ldf_utils.detection.labels import read_labels
-from ldf_utils.metrics.oracle import masked_mean
+from ldf_utils.metrics.oracle import masked_mean, widen
 
 SIDE = 128
 """Height and width of a crop after reduction."""
@@ -84,7 +83,7 @@ def person_mask(images: torch.Tensor, whole: torch.Tensor, core: torch.Tensor) -
         ``(N, 1, H, W)`` with 0 and 1.
     """
     inside, wide = masked_mean(images, core.float()), whole.float()
-    ring = masked_mean(images, F.max_pool2d(wide, 2 * salience.RING + 1, 1, salience.RING) - wide)
+    ring = masked_mean(images, widen(wide, salience.RING) - wide)
     gap = (inside - ring)[..., None, None]
     return (whole & ((images - ring[..., None, None]) * gap.sign() > 0.5 * gap.abs())).float()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,33 @@ def frozen_copy(model: nn.Module) -> ClipSpace:
     copy = deepcopy(model).to(memory_format=torch.channels_last)
     open_clip.model.set_model_preprocess_cfg(copy, {**PREPROCESSING, "size": SIDE})
     return ClipSpace(copy, new_tokenizer(), "draft")
+
+
+def encode_text(model: open_clip.model.CLIP, tokens: torch.Tensor) -> torch.Tensor:
+    """Embed sentences as the model does, but no further than the longest of them goes."""
+    length = int((tokens != 0).sum(1).max())
+    tokens = tokens[:, :length]
+    x = model.token_embedding(tokens) + model.positional_embedding[:length]
+    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
+    return x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection
+
+
+def encode_image(model: open_clip.model.CLIP, pixels: torch.Tensor) -> torch.Tensor:
+    """Embed images as the model does; only the mean asks in the pooling, since only it is used."""
+    tower = model.visual
+    x = tower.layer4(tower.layer3(tower.layer2(tower.layer1(tower.stem(pixels)))))
+    pool = tower.attnpool
+    places = x.flatten(2).permute(0, 2, 1)
+    places = torch.cat([places.mean(1, keepdim=True), places], 1)
+    places = places + pool.positional_embedding.to(places.dtype)
+
+    def heads(y: torch.Tensor) -> torch.Tensor:
+        return y.unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
+
+    query, key, value = pool.q_proj(places[:, :1]), pool.k_proj(places), pool.v_proj(places)
+    share = heads(query) @ heads(key).transpose(-2, -1) / math.sqrt(heads(query).shape[-1])
+    seen = share.softmax(-1).to(value.dtype) @ heads(value)
+    return pool.c_proj(seen.transpose(1, 2).flatten(1))
 
 
 def to_pixels(images: torch.Tensor) -> torch.Tensor:

@@ -185,10 +185,14 @@ def resize(maps: Maps, box: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
 def choose_boxes(
     maps: Maps, count: int, rng: np.random.Generator
 ) -> list[tuple[int, int, int, int]]:
-    """Choose squares: the whole, then crops in turns around a person, a vehicle, or anywhere."""
+    """Choose squares: the whole, most of it, then crops around a person, a vehicle, or anywhere."""
     height, width = maps["labels"].shape
     boxes = [(0, 0, height, width)]
-    for number in range(count - 1):
+    if count > 3:
+        rows, columns = (int(rng.uniform(0.6, 0.95) * length) for length in (height, width))
+        top, left = (int(rng.uniform(0, 1) * (a - b)) for a, b in ((height, rows), (width, columns)))
+        boxes.append((top, left, rows, columns))
+    for number in range(count - len(boxes)):
         side = int(np.exp(rng.uniform(np.log(min(72, height)), np.log(min(height, width)))))
         wanted = LABELS.index(("person", "vehicle", "nothing")[number % 3])
         places = np.argwhere(maps["labels"] == wanted) if number % 3 < 2 else np.empty((0, 2))

@@ -8,11 +8,10 @@ may be brighter or darker than what is around it.
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
 
 from experiments.embedded_clip.augmentation import uniform
 from ldf_utils.data.blur import gaussian_blur
-from ldf_utils.metrics.oracle import masked_mean
+from ldf_utils.metrics.oracle import masked_mean, widen
 
 RING = 5  # pixels around an object
 WIDE = 6.0  # standard deviation of the window over surroundings, pixels
@@ -24,8 +23,7 @@ HIDDEN_GAP, OBVIOUS_GAP = 0.045, 0.12
 
 
 def _ring(mask: torch.Tensor) -> torch.Tensor:
-    wide = F.max_pool2d(mask, 2 * RING + 1, 1, RING)
-    return wide - mask
+    return widen(mask, RING) - mask
 
 
 def contrast(images: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,7 +44,7 @@ def contrast(images: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, to
     around = masked_mean(images, ring)
     gap = masked_mean(images, mask) - around
     spread = masked_mean((images - around[..., None, None]).square(), ring).sqrt()
-    overall = images.flatten(2).std(-1)
+    overall = (images - images.mean((-2, -1), keepdim=True)).square().mean((-2, -1)).sqrt()
     there = (mask.sum((-2, -1)) > 0) & (ring.sum((-2, -1)) > 0)
     gap = gap * there
     return gap, gap.abs() / (0.5 * spread + 0.5 * overall + 0.02)
@@ -75,13 +73,13 @@ def set_contrast(
         The images, of the same shape, in [0, 1]; unchanged outside of the objects but for a soft
         edge.
     """
-    far = 1 - F.max_pool2d(mask, 5, 1, 2)
+    far = 1 - widen(mask, 2)
     around = _mean_near(images, far, WIDE)
     inside = _mean_near(images, mask, WIDE)
     level = (around + gap).clamp(0.02, 0.98)
-    core = gaussian_blur(-F.max_pool2d(-mask, 3, 1, 1), 1.0)
+    core = gaussian_blur(-widen(-mask, 1), 1.0)
     edited = level + texture * core * (images - inside)
-    soft = gaussian_blur(F.max_pool2d(mask, 5, 1, 2), 0.7)
+    soft = gaussian_blur(widen(mask, 2), 0.7)
     return images.lerp(edited, soft).clamp(0, 1)
 
 
@@ -109,7 +107,7 @@ def emphasize(images: torch.Tensor, mask: torch.Tensor, generator: torch.Generat
         generator: draws polarity and contrast.
     """
     count = len(images)
-    around = _mean_near(images, 1 - F.max_pool2d(mask, 5, 1, 2), WIDE)
+    around = _mean_near(images, 1 - widen(mask, 2), WIDE)
     level = masked_mean(around, mask)[..., None, None]
     brighter = uniform(count, 0, 1, generator) < torch.where(level > 0.55, 0.2, 0.85)
     gap = uniform(count, 0.2, 0.5, generator) * torch.where(brighter, 1.0, -1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ import open_clip
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from experiments.embedded_clip import cameras, losses
 from experiments.embedded_clip.adversarial import optimize_negatives
@@ -20,6 +22,8 @@ from experiments.embedded_clip.config import EmbeddedClipConfig
 from experiments.embedded_clip.dataset import HIDDEN, SALIENT, Batch, draw_index, make_batch
 from experiments.embedded_clip.model import (
     DIMENSIONS,
+    encode_image,
+    encode_text,
     frozen_copy,
     hidden_matrices,
     load_grown,
@@ -77,20 +81,22 @@ class Trainer:
         self.negatives: torch.Tensor | None = None
         self.log: list[dict[str, float]] = []
         self.bfloat16 = bfloat16_pays(config.device)
+        self._beside = ThreadPoolExecutor(1)  # makes the next batch meanwhile, on a CPU
+        self._next: Future[Batch] | None = None
 
     def run_step(self, pieces: Pieces) -> dict[str, torch.Tensor]:
         """Draw a batch, change the weights once, and return the losses."""
         config, step = self.config, self.step
-        generator = seeded(config, step)
-        if step in {int(share * config.steps) for share in config.adversarial_at}:
-            self._add_negatives(pieces, generator)
-        batch = make_batch(
-            draw_squares(pieces, config, generator),
-            generator,
-            negatives=self.negatives,
-            augmented=config.augmented_share(step),
-            textured=step >= config.steps + config.second_cycle_steps,
-        )
+        if self._next is None:
+            generator = seeded(config, step)
+            if self._adds_negatives(step):
+                self._add_negatives(pieces, generator)
+            batch = self._make_batch(pieces, step, generator)
+        else:
+            batch, self._next = self._next.result(), None
+        if config.device == "cpu" and not self._adds_negatives(step + 1):
+            later = seeded(config, step + 1)
+            self._next = self._beside.submit(self._make_batch, pieces, step + 1, later)
         found = self.compute_losses(batch, torch.Generator("cpu").manual_seed(step))
         weights = {name: getattr(config, f"{name}_weight", 1.0) for name in found}
         for optimizer in self.optimizers:
@@ -104,6 +110,18 @@ class Trainer:
         self.step += 1
         return found
 
+    def _adds_negatives(self, step: int) -> bool:
+        return step in {int(share * self.config.steps) for share in self.config.adversarial_at}
+
+    def _make_batch(self, pieces: Pieces, step: int, generator: torch.Generator) -> Batch:
+        return make_batch(
+            draw_squares(pieces, self.config, generator),
+            generator,
+            negatives=self.negatives,
+            augmented=self.config.augmented_share(step),
+            textured=step % 2 == 1 or step >= self.config.steps + self.config.second_cycle_steps,
+        )
+
     def compute_losses(self, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Compute every loss of a batch, for captions that the generator draws, on the CPU."""
         scenes, views = batch.images.shape[:2]
@@ -114,8 +132,9 @@ class Trainer:
             tokens = self.tokenize([*sentences, *asserting, *denying])
         device = torch.device(self.config.device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            images = self.model.encode_image(to_pixels(batch.images))
-            texts = self.model.encode_text(tokens.to(device))
+            images = encode_image(self.model, to_pixels(batch.images))
+            with sdpa_kernel(SDPBackend.MATH):  # on a CPU twice as fast for short sentences
+                texts = encode_text(self.model, tokens.to(device))
         images = F.normalize(images.float(), dim=-1)
         texts = F.normalize(texts.float(), dim=-1)
         true, false = match(truth, assertions.to(device))

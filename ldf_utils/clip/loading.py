@@ -6,9 +6,9 @@ Two models serve the same interface (`ldf_utils.clip.model.ClipSpace`):
   From Natural Language Supervision", arXiv:2103.00020, as the method prescribes. About 600 MB,
   from a hub; its SHA-256 is pinned and compared.
 * ``mini``: the small model that ships with this repository, trained by
-  ``python -m experiments.embedded_clip`` on generated scenes alone. It knows a few dozen attributes
-  of infrared, visible and fused images and no more. It stands in where there is no network, and
-  says so.
+  ``python -m experiments.embedded_clip`` on rendered worlds and a few real clips. It knows a few
+  dozen attributes of infrared, visible and fused images and no more. It stands in where there is no
+  network, and says so.
 
 Both are open_clip models, filled strictly, frozen, in evaluation mode and in float32.
 """

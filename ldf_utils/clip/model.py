@@ -148,9 +148,9 @@ class ClipSpace(nn.Module):
 
 
 BANNER = (
-    "NOTE: the embedded mini CLIP stands in for OpenAI's ViT-B/32. It was trained on generated "
-    "scenes only and knows {words} words; figures made with it show the mechanism of the method, "
-    "not the authors' numbers. With a network: load_clip('openai')."
+    "NOTE: the embedded mini CLIP stands in for OpenAI's ViT-B/32. It was trained on rendered "
+    "worlds and a few real clips and knows {words} words; figures made with it show the mechanism "
+    "of the method, not the authors' numbers. With a network: load_clip('openai')."
 )
 
 

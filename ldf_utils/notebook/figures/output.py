@@ -125,11 +125,11 @@ def clip_banner(clip: Any) -> None:
     if clip.stands_in:
         text = (
             "**A small embedded CLIP stands in for OpenAI's ViT-B/32.** It was trained on "
-            f"generated scenes and knows {len(clip.words or ())} words, for infrared and visible, "
-            "light, sharpness, noise, haze, contrast, detail, salient objects, artifacts, people, "
-            "vehicles, trees, buildings and places. The ideas carry over, the numbers do not. With "
-            "a network connection, set the environment variable `LDF_CLIP` to `openai` to use the "
-            "original model."
+            f"rendered worlds and a few real clips and knows {len(clip.words or ())} words, for "
+            "infrared and visible, light, sharpness, noise, haze, contrast, detail, salient "
+            "objects, artifacts, people, vehicles, trees, buildings and places. The ideas carry "
+            "over, the numbers do not. With a network connection, set the environment variable "
+            "`LDF_CLIP` to `openai` to use the original model."
         )
     else:
         text = f"**CLIP in use: {clip.name}** (frozen, the original weights)."
