@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 from experiments.ablation.measures import Sample
 from experiments.ablation.run import weights_digest
-from experiments.ablation.samples import real_samples, scene_samples
+from experiments.ablation.samples import real_samples, rendered_samples
 from experiments.embedded_clip import adversarial
 from ldf_utils.clip.attributes import attribute_scores
 from ldf_utils.clip.loading import load_clip
@@ -46,11 +46,11 @@ class RobustnessSettings:
 
     Attributes:
         steps: of each optimization.
-        crops: generated crops, and about as many real ones, at least one of each set, if ``data``
+        crops: rendered crops, and about as many real ones, at least one of each set, if ``data``
             is given.
         side: of a crop in pixels, even.
         patches: views of each crop that enter the loss in a step, besides the whole.
-        seed: of scenes, views and weights.
+        seed: of views and weights.
         clip: as in `ldf_utils.clip.loading.load_clip`.
         data: folder of real sets, or None.
     """
@@ -142,9 +142,10 @@ def _check(settings: RobustnessSettings) -> None:
 
 
 def _samples(settings: RobustnessSettings) -> dict[str, list[Sample]]:
-    """Return generated crops, and real ones where a folder of sets is given."""
+    """Return rendered crops, and real ones where a folder of sets is given."""
     size = (settings.side, settings.side)
-    places = {"scenes": list(scene_samples(settings.crops, size, settings.seed))}
+    scenes = rendered_samples(settings.crops, settings.side)
+    places = {"scenes": [s for s in scenes if s.infrared.shape[-2:] == size]}
     if settings.data:
         each = max(1, settings.crops // len(find_sets(settings.data)))
         found = real_samples(settings.data, each, settings.side)

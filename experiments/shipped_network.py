@@ -1,8 +1,8 @@
 """The fusion network that ships with the repository: train it, measure it, write its card.
 
-python -m experiments.shipped_network train              # on painted scenes alone
+python -m experiments.shipped_network train              # on the rendered set
 python -m experiments.shipped_network train --settings paper --train rendered DIR --output DIR
-python -m experiments.shipped_network card [--data DIR]  # figures on held-out scenes and real sets
+python -m experiments.shipped_network card [--data DIR]  # figures on rendered and real pairs
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
-from experiments.ablation.samples import training_sets
-from experiments.painted.scenes import render
+from experiments.ablation.samples import SHIPPED, training_sets
 from ldf_utils import evaluation
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import explain, write_json, write_text
-from ldf_utils.data.images import write_image
 from ldf_utils.data.pairs import Pair, PairFolder, find_sets
+from ldf_utils.data.sets import RENDERED
 from ldf_utils.fusion import rules
 from ldf_utils.fusion.inference import fuse_tensors
 from ldf_utils.networks.checkpoint import load_network, save_network
@@ -36,7 +34,6 @@ from ldf_utils.training.trainer import fit
 
 FOLDER = Path(__file__).resolve().parent.parent / "ldf_utils" / "weights"
 WEIGHTS, RECORD, CARD = "fusion_bounded.pt", "fusion_bounded.json", "README.md"
-SCENES, SIZE, SEED, HELD_OUT_SEED = 600, (192, 256), 500, 600
 CONFIG = TrainConfig(
     steps=600,
     batch=6,
@@ -51,26 +48,18 @@ SETTINGS = {"shipped": CONFIG, "paper": replace(CONFIG, weight_perceptual=10.0)}
 METRICS = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM")
 
 
-def scene_pairs(count: int, seed: int, size: tuple[int, int] = SIZE) -> list[Pair]:
-    """Render pairs in memory."""
-    pairs = []
-    for start in tqdm(range(0, count, 20), desc="rendering scenes", leave=False):
-        batch = render(min(20, count - start), size, seed, start=start)
-        for i in range(len(batch)):
-            pairs.append(Pair(f"{start + i:05d}", batch.infrared[i], batch.visible[i]))
-    return pairs
-
-
 def train(
-    config: TrainConfig = CONFIG, folder: Path = FOLDER, sets: Sequence[str] = (), name: str = ""
+    config: TrainConfig = CONFIG,
+    folder: Path = FOLDER,
+    sets: Sequence[str] = (SHIPPED,),
+    name: str = "",
 ) -> Path:
     """Train, and write the weights with a record of the settings.
 
     Args:
         config: the settings; the default made the shipped weights.
         folder: where the weights and the record go.
-        sets: to train on, as `experiments.ablation.samples.Settings.train` names them; painted
-            scenes alone if empty.
+        sets: to train on, as `experiments.ablation.samples.Settings.train` names them.
         name: of the settings in `SETTINGS`, for the record.
 
     Returns:
@@ -82,17 +71,13 @@ def train(
     clip = load_clip(config.clip)
     opened = training_sets(sets)
     pairs: list[Pair] = [pair for _, opened_set in opened for pair in opened_set]
-    pairs = pairs or scene_pairs(SCENES, SEED)
     started = time.perf_counter()
     result = fit(config, pairs, clip=clip, folder="runs/shipped")
     options = f" --settings {name}" if name not in ("", "shipped") else ""
-    options += " --train " + " ".join(found for found, _ in opened) if opened else ""
+    options += " --train " + " ".join(found for found, _ in opened)
     record = {
         "command": f"python -m experiments.shipped_network train{options}",
-        "scenes": 0 if opened else SCENES,
         "sets": {found: len(opened_set) for found, opened_set in opened},
-        "size": SIZE,
-        "seed": SEED,
         "config": config.to_dict(),
         "minutes": round((time.perf_counter() - started) / 60, 1),
         "threads": torch.get_num_threads(),
@@ -107,7 +92,7 @@ def measure(data_dir: str | None) -> dict[str, dict[str, dict[str, float]]]:
     """Compute means and mean ranks of the shipped network and of the classical rules, per set.
 
     Args:
-        data_dir: a folder of real sets, or None for held-out scenes only.
+        data_dir: a folder of real sets, or None for the rendered test set only.
 
     Returns:
         Set to method to metric to mean, with the number of pairs as ``pairs`` and the mean rank
@@ -122,11 +107,7 @@ def measure(data_dir: str | None) -> dict[str, dict[str, dict[str, float]]]:
     fusers["shipped"] = lambda pair: fuse_tensors(
         network, pair.infrared[None], pair.luminance[None]
     )[0]
-    held_out = Path("runs/shipped/held_out")
-    for pair in scene_pairs(40, HELD_OUT_SEED):
-        write_image(pair.infrared, held_out / "ir" / f"{pair.name}.png")
-        write_image(pair.visible, held_out / "vi" / f"{pair.name}.png")
-    sets = {"held-out scenes": PairFolder(held_out)}
+    sets = {"held-out rendered": PairFolder(RENDERED / "test")}
     sets.update(find_sets(data_dir) if data_dir else {})
     table: dict[str, dict[str, dict[str, float]]] = {}
     for name, pairs in sets.items():
@@ -268,10 +249,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     training.add_argument(
         "--train",
         nargs="+",
-        default=[],
+        default=[SHIPPED],
         metavar="DIR",
-        help="sets, or folders of sets; the word rendered names the training part of the set that "
-        "ships (default: painted scenes)",
+        help="sets, or folders of sets; the word rendered, which is the default, names the "
+        "training part of the set that ships",
     )
     training.add_argument(
         "--output", type=Path, default=FOLDER, metavar="DIR", help="of weights and record"

@@ -108,8 +108,6 @@ def test_the_command_writes_the_figure_with_its_finding(tmp_path, monkeypatch, c
             folder.mkdir(parents=True)
             for p in textures(name, 2, 0.8 if kind == "ir" else 1.1, (192, 256)):
                 Image.fromarray((p.gray * 255).astype(np.uint8)).save(folder / f"{p.name}.png")
-    sets = {"painted 240": (128, 160, 8)}
-    monkeypatch.setattr(command, "PAINTED_SIZES", sets)
     out = tmp_path / "figure"
     real = ["--real", str(tmp_path / "One"), str(tmp_path / "Two")]
     monkeypatch.setattr(command, "RENDERED", tmp_path / "made")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from experiments.ablation.report import write_study
 from experiments.ablation.run import run_study
-from experiments.ablation.samples import Settings
+from experiments.ablation.samples import SHIPPED, Settings
 from experiments.ablation.variants import GROUPS, Variant
 from ldf_utils.data.cli import run_command
 from ldf_utils.evaluation.ablation import BASE, DECLARED
@@ -36,10 +36,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--train",
         nargs="+",
-        default=[],
+        default=[SHIPPED],
         metavar="DIR",
-        help="train on these sets, or folders of sets, in place of painted scenes; the word "
-        "rendered names the training part of the set that ships",
+        help="sets to train on, or folders of sets; the word rendered, which is the default, names "
+        "the training part of the set that ships",
     )
     parser.add_argument("--steps", type=int, default=BASE.steps, help="of every training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from experiments.ablation.objects import PEOPLE, VEHICLES, mean_separation
-from experiments.painted.scenes import Box
+from experiments.ablation.objects import PEOPLE, VEHICLES, Box, mean_separation
 from ldf_utils.clip.model import PROMPTS, ClipSpace
 from ldf_utils.data.blur import gaussian_blur
 from ldf_utils.evaluation.ablation import BASE, MEASURES

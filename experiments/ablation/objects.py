@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 
-from experiments.painted.scenes import Box
-
 PEOPLE = ("person",)
 VEHICLES = ("vehicle", "car", "van", "truck", "bus", "bicycle", "bike", "motorcycle")
+
+
+@dataclass(frozen=True)
+class Box:
+    """Hold where an object is, in pixels: columns ``xmin:xmax`` and rows ``ymin:ymax``."""
+
+    label: str
+    xmin: int
+    ymin: int
+    xmax: int
+    ymax: int
 
 
 def separation(picture: torch.Tensor, box: Box) -> tuple[float, float] | None:

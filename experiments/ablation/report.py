@@ -61,6 +61,7 @@ def _tables(study: Study) -> list[str]:
 
 
 def _trained_on(study: Study) -> str:
+    """Name the sets; a study of an earlier version trained on painted scenes."""
     sets = study.settings.get("train")
     return ", ".join(sets) if sets else f"{study.settings['scenes']} painted scenes"
 

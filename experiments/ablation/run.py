@@ -8,10 +8,9 @@ sentence should change is declared beforehand, as a measure and a sign
 not move, or moved the other way, where *moved* means that the mean difference is larger than twice
 its standard deviation over the seeds.
 
-Without ``--train`` the trainings run on painted scenes and are measured on held-out ones, whose
-true fusion is known. With it they run on the named sets (``rendered``: the one that ships), and are
-measured on the test part of the rendered set. Where a folder of real pairs is named, they are
-measured on those as well, people and vehicles by their labels.
+The trainings run on the training part of the rendered set, or on the sets that ``--train`` names,
+and are measured on the test part of the rendered set, whose true fusion is known. Where a folder of
+real pairs is named, they are measured on those as well, people and vehicles by their labels.
 
     python -m experiments.ablation --output runs/ablation   # resumes
     python -m experiments.ablation --data DIR --only filter noisy --seeds 0
@@ -69,7 +68,6 @@ def code_files() -> list[Path]:
     files = [package / "__init__.py", *(path for room in rooms for path in room.rglob("*.py"))]
     own = ("__init__.py", "ablation.py", "declared.py")
     files += [package / "evaluation" / name for name in own]
-    files += [experiments / "painted" / name for name in ("__init__.py", "scenes.py")]
     return sorted(files + [experiments / "ablation" / name for name in OWN])
 
 
@@ -235,7 +233,6 @@ def _outcomes(
 
 def _plain(settings: Settings) -> dict[str, Any]:
     plain = asdict(settings)
-    plain["size"] = list(settings.size)
     plain["train"] = [name for name, _ in training_sets(settings.train)]  # names, no path
     plain["data"] = sorted(find_sets(settings.data)) if settings.data else None  # names, no path
     return plain

@@ -1,4 +1,4 @@
-"""What is trained and measured on: painted scenes, the rendered set, real pairs."""
+"""What is trained and measured on: the rendered set, real pairs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from experiments.ablation.measures import Sample
-from experiments.painted.scenes import Box, render
-from ldf_utils.data.images import luminance
+from experiments.ablation.objects import Box
 from ldf_utils.data.pairs import Pair, PairFolder, find_sets
 from ldf_utils.data.sets import RENDERED
 from ldf_utils.data.truth import Truth
@@ -31,10 +30,7 @@ class Settings:
 
     Attributes:
         config: what all variants share.
-        scenes: painted scenes to train on; not used if ``train`` is given.
-        held_out: painted scenes to measure on, or rendered pairs if ``train`` is given.
-        size: height and width of painted scenes.
-        seed: of the worlds; those to measure on come from the next seed.
+        held_out: rendered pairs to measure on, of the test part.
         data: folder of real sets to measure on as well, or None.
         pairs_per_set: real pairs of each set, evenly spread over it; of those with labels, if any.
         side: longest side of the part of a real or rendered pair that is used.
@@ -42,19 +38,18 @@ class Settings:
     """
 
     config: TrainConfig = BASE
-    scenes: int = 120
     held_out: int = 24
-    size: tuple[int, int] = (192, 256)
-    seed: int = 700
     data: str | None = None
     pairs_per_set: int = 4
     side: int = 256
-    train: tuple[str, ...] = ()
+    train: tuple[str, ...] = (SHIPPED,)
 
     def __post_init__(self):
-        for name in ("scenes", "held_out", "pairs_per_set"):
+        for name in ("held_out", "pairs_per_set"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if not self.train:
+            raise ValueError(f"train must name at least one set, such as {SHIPPED!r}")
 
 
 @dataclass(frozen=True)
@@ -64,24 +59,6 @@ class StudyData:
     pairs: tuple[Pair, ...]
     samples: Mapping[str, tuple[Sample, ...]]
     digest: str
-
-
-def scene_samples(count: int, size: tuple[int, int], seed: int) -> list[Sample]:
-    """Return painted scenes as samples; arguments as of `experiments.painted.scenes.render`."""
-    samples = []
-    for index in range(count):  # one by one, so that the noise does not depend on the count
-        scene = render(1, size, seed, start=index)
-        samples.append(
-            Sample(
-                f"{index:05d}",
-                scene.infrared[0],
-                luminance(scene.visible)[0],
-                scene.salient[0],
-                scene.oracle[0],
-                tuple(scene.boxes[0]),
-            )
-        )
-    return samples
 
 
 def read_boxes(folder: Path) -> dict[str, list[Box]]:
@@ -220,23 +197,15 @@ def training_sets(train: Sequence[str]) -> list[tuple[str, PairFolder]]:
 
 @functools.lru_cache(maxsize=1)
 def prepare(settings: Settings) -> StudyData:
-    """Paint the scenes and read the pairs.
+    """Read the pairs.
 
     Raises:
         ImageError: as `real_samples` and `training_sets`.
     """
-    samples: dict[str, tuple[Sample, ...]] = {}
-    if settings.train:
-        pairs = tuple(pair for _, folder in training_sets(settings.train) for pair in folder)
-        samples["rendered"] = tuple(rendered_samples(settings.held_out, settings.side))
-        images: list[tuple[torch.Tensor | None, ...]]
-        images = [(pair.infrared, pair.luminance) for pair in pairs]
-    else:
-        painted = scene_samples(settings.scenes, settings.size, settings.seed)
-        pairs = tuple(Pair(s.name, s.infrared, s.visible) for s in painted)
-        held_out = scene_samples(settings.held_out, settings.size, settings.seed + 1)
-        samples["scenes"] = tuple(held_out)
-        images = [(s.infrared, s.visible, s.warm, s.oracle) for s in painted]
+    pairs = tuple(pair for _, folder in training_sets(settings.train) for pair in folder)
+    samples = {"scenes": tuple(rendered_samples(settings.held_out, settings.side))}
+    images: list[tuple[torch.Tensor | None, ...]]
+    images = [(pair.infrared, pair.luminance) for pair in pairs]
     if settings.data:
         samples["pairs"] = tuple(real_samples(settings.data, settings.pairs_per_set, settings.side))
     digest = hashlib.sha256()

@@ -4,8 +4,8 @@
     python -m experiments.scene_statistics classify --real DIR ...
 
 Every ``DIR`` is a set with ``ir/`` and ``vi/``. ``distances`` compares distributions and draws
-``docs/rendered_statistics.png``; ``classify`` trains a network to tell made from real crops. Both
-say the same of the painted scenes that came before, and write their numbers to a JSON file.
+``docs/rendered_statistics.png``; ``classify`` trains a network to tell rendered from real crops.
+Both write their numbers to a JSON file.
 """
 
 from __future__ import annotations
@@ -17,40 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from experiments.painted.scenes import render as paint
 from experiments.scene_statistics import measures
 from experiments.scene_statistics.classifier import classify as answer
 from experiments.scene_statistics.figure import draw
-from experiments.scene_statistics.pictures import CROP, KINDS, Picture, compress, read_set, scaled
+from experiments.scene_statistics.pictures import CROP, KINDS, Picture, read_set
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import write_json
-from ldf_utils.data.images import luminance
 from ldf_utils.data.sets import RENDERED
 
 Sets = dict[str, list[Picture]]
-PAINTED_SIZES = {"painted 240": (240, 320, 64), "painted 480": (480, 640, 24)}
 
 
 def rendered(kind: str, rows: int | None) -> Sets:
     """Read the rendered pairs for training and for tests."""
     return {f"rendered {s}": read_set(RENDERED / s, kind, rows) for s in ("train", "test")}
-
-
-def painted(kind: str, rows: int | None, seed: int = 90_700) -> Sets:
-    """Paint as many scenes, of the same sizes."""
-    sets: Sets = {}
-    for name, (height, width, count) in PAINTED_SIZES.items():
-        sets[name] = []
-        for start in range(0, count, 8):
-            batch = paint(8, (height, width), seed, start=start)
-            images = batch.infrared if kind == "ir" else luminance(batch.visible)
-            for n, x in enumerate(images[:, 0].numpy()):
-                gray = compress(Image.fromarray((x * 255 + 0.5).astype(np.uint8)))
-                label = f"{name} {start + n}"
-                sets[name].append(Picture(label, label, scaled(gray, rows)))
-    return sets
 
 
 def real_sets(folders: Sequence[Path], kind: str, rows: int | None) -> Sets:
@@ -79,7 +60,7 @@ def _correlations(infrared: Sequence[Picture], visible: Sequence[Picture]) -> di
 
 def distances(args: argparse.Namespace) -> int:
     """Compare distributions, write the figure and the numbers."""
-    makers = {"rendered": rendered, "painted": painted}
+    makers = {"rendered": rendered}
     real: dict[str, Sets] = {k: real_sets(args.real, k, measures.ROWS) for k in KINDS}
     made: dict[str, dict[str, list[Picture]]] = {
         name: {k: _together(make(k, measures.ROWS)) for k in KINDS} for name, make in makers.items()
@@ -115,19 +96,18 @@ def distances(args: argparse.Namespace) -> int:
 
 
 def classify(args: argparse.Namespace) -> int:
-    """Train the classifier on rendered and on painted pictures; print and write its answers."""
+    """Train the classifier; print and write its answers."""
     numbers: dict[str, dict[str, Any]] = {}
     for kind in args.kinds:
         real = real_sets(args.real, kind, None)
-        for name, make in (("rendered", rendered), ("painted", painted)):
-            found = answer(make(kind, None), real, steps=args.steps)
-            numbers.setdefault(kind, {})[name] = asdict(found)
-            print(
-                f"{kind}, {name}: right in {found.right:.1%} of unseen crops "
-                f"({found.low:.1%} to {found.high:.1%}), {found.seen:.1%} of seen ones",
-                flush=True,
-            )
-            print("  " + ", ".join(f"{n} {s:.0%}" for n, s in found.sets.items()), flush=True)
+        found = answer(rendered(kind, None), real, steps=args.steps)
+        numbers[kind] = {"rendered": asdict(found)}
+        print(
+            f"{kind}: right in {found.right:.1%} of unseen crops "
+            f"({found.low:.1%} to {found.high:.1%}), {found.seen:.1%} of seen ones",
+            flush=True,
+        )
+        print("  " + ", ".join(f"{n} {s:.0%}" for n, s in found.sets.items()), flush=True)
     command = f"python -m experiments.scene_statistics classify --steps {args.steps} --real DIR ..."
     write_json(args.out, {"command": command, "answers": numbers})
     return 0

@@ -142,7 +142,7 @@ def classify(made: Sets, real: Sets, steps: int = 500, pool: int = 2400, count: 
     """Train in ``count`` folds and return the answers on the groups left out.
 
     Args:
-        made: rendered or painted sets.
+        made: rendered sets.
         real: real sets.
         steps: of training in each fold, of 32 crops.
         pool: crops of each class to train on.

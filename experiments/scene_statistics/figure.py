@@ -42,12 +42,10 @@ def _curve(key: str, values: Array) -> tuple[Array, Array]:
     return middle.astype(np.float32), counts.astype(np.float32)
 
 
-def _panel(ax: Axes, key: str, real: Samples, rendered: Array, painted: Array | None) -> None:
+def _panel(ax: Axes, key: str, real: Samples, rendered: Array) -> None:
     for found in real.values():
         x, y = _curve(key, found[key])
         ax.plot(x, y, color="#9a9a9a", linestyle="-", linewidth=1)
-    if painted is not None:
-        ax.plot(*_curve(key, painted), color="#444444", linestyle=":", linewidth=1.8)
     ax.plot(*_curve(key, rendered), color="#000000", linestyle="-", linewidth=2.2)
     if key in ("gradient", "spectrum"):
         ax.set_xscale("log")
@@ -61,12 +59,10 @@ def _panel(ax: Axes, key: str, real: Samples, rendered: Array, painted: Array | 
 
 
 def _dots(ax: Axes, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """Draw the mean distance of each statistic: rendered, painted, and between real sets."""
+    """Draw the mean distance of each statistic: rendered, and between real sets."""
     for y, (_, found) in enumerate(rows):
         ax.plot([0, found["rendered"]["real"]], [y, y], color="#d0d0d0", linestyle="-", linewidth=7)
         ax.plot(found["rendered"]["mean"], y, "o", color="#000000", markersize=6, zorder=3)
-        if "painted" in found:
-            ax.plot(found["painted"]["mean"], y, "o", color="#444444", markerfacecolor="white")
     ax.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
     ax.invert_yaxis()
     ax.set_xlim(left=0)
@@ -98,7 +94,7 @@ def draw(
 
     Args:
         real: camera to set to ``measures.samples``.
-        made: ``rendered`` (and ``painted``) to camera to ``measures.samples``.
+        made: ``rendered`` to camera to ``measures.samples``.
         numbers: camera, or ``correlation``, to statistic to kind to ``measures.distances``.
         path: of the PNG file.
     """
@@ -113,9 +109,8 @@ def draw(
     rows: list[tuple[str, Mapping[str, Any]]] = []
     for kind, camera in CAMERAS.items():
         for key in PER_CAMERA:
-            old = made["painted"][kind][key] if "painted" in made else None
             ax = axes[kind + key]
-            _panel(ax, key, real[kind], made["rendered"][kind][key], old)
+            _panel(ax, key, real[kind], made["rendered"][kind][key])
             ax.set_title(f"{camera}: {key}", loc="left", fontsize=9)
             rows.append((f"{key} ({camera})", numbers[kind][key]))
     rows.append(("correlation of the two", numbers[BETWEEN][BETWEEN]))
@@ -125,7 +120,7 @@ def draw(
         fig,
         title=title,
         caption="Thin gray: real sets, one line each. Thick black and filled dots: rendered. "
-        "Dotted and hollow dots: the painted scenes that came before. All pictures at 192 rows; "
+        "All pictures at 192 rows; "
         "shares of pixels or blocks, and median power in decades "
         "(`python -m experiments.scene_statistics distances`).",
         alt="Eight small plots of distributions, infrared above visible: gray levels, gradients, "

@@ -1,4 +1,4 @@
-"""Read pictures of real, rendered and painted sets as gray, all once compressed."""
+"""Read pictures of real and rendered sets as gray, all once compressed."""
 
 from __future__ import annotations
 

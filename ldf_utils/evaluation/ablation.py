@@ -294,7 +294,6 @@ def load_study(path: str | Path | None = None) -> Study:
 
 _WHERE = {
     "scenes": "held-out scenes",
-    "rendered": "held-out rendered pairs",
     "pairs": "real pairs",
 }
 
