@@ -144,8 +144,8 @@ def _check(settings: RobustnessSettings) -> None:
 def _samples(settings: RobustnessSettings) -> dict[str, list[Sample]]:
     """Return rendered crops, and real ones where a folder of sets is given."""
     size = (settings.side, settings.side)
-    scenes = rendered_samples(settings.crops, settings.side)
-    places = {"scenes": [s for s in scenes if s.infrared.shape[-2:] == size]}
+    scenes = [s for s in rendered_samples(1000, settings.side) if s.infrared.shape[-2:] == size]
+    places = {"scenes": scenes[: settings.crops]}
     if settings.data:
         each = max(1, settings.crops // len(find_sets(settings.data)))
         found = real_samples(settings.data, each, settings.side)

@@ -518,4 +518,5 @@ def test_command_line(tmp_path, monkeypatch, capsys):
 def test_the_record_of_the_shipped_study_has_settings_of_today():
     record = json.loads(ablation.SHIPPED_STUDY.read_text(encoding="utf-8"))
     config = TrainConfig.from_dict(record["settings"]["config"])
-    assert (config.steps, config.noise) == (300, 0.08)
+    assert (config.noise, config.weights) == (BASE.noise, BASE.weights)
+    assert {*HYPOTHESES} <= {finding.hypothesis for finding in ablation.load_study().findings()}

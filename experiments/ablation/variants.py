@@ -130,6 +130,7 @@ _NAMED = {variant.name: variant for variant in VARIANTS}
 
 GROUPS = {
     "terms": VARIANTS,
+    "shipped": (*VARIANTS, *WORD_VARIANTS),  # what the package ships and the notebooks read
     "parts": (*(_NAMED[name] for name in ("filter", "angle", "patches")), *PART_VARIANTS),
     "filter": (_NAMED["perceptual"], *FILTER_VARIANTS),
     "words": (_NAMED["perceptual"], *WORD_VARIANTS),

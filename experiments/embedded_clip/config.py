@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class EmbeddedClipConfig:
     """Settings of the training; the defaults made the shipped weights."""
 
-    steps: int = 1950
-    second_cycle_steps: int = 450  # a second, lower cycle of the learning rate (arXiv:1608.03983)
+    steps: int = 1650
+    second_cycle_steps: int = 400  # a second, lower cycle of the learning rate (arXiv:1608.03983)
     second_cycle_rate: float = 0.5  # where it begins, as a share of the learning rate
     textured_steps: int = 200  # at the end, all with much texture; before, every second one
     squares_per_step: int = 18  # each gives nine images
@@ -34,7 +34,7 @@ class EmbeddedClipConfig:
     augmented: tuple[float, float, float] = (0.25, 0.35, 0.4)
     """Share of augmented scenes: it grows from the first to the second for half of the steps; then
     it is the third."""
-    adversarial_at: tuple[float, ...] = (0.3, 0.55, 0.8)  # as shares of the steps
+    adversarial_at: tuple[float, ...] = (0.355, 0.65, 0.93)  # as shares of the steps
     adversarial_steps: int = 60
     adversarial_squares: int = 64
     margin: float = 0.4  # of L_dir between the oracle and the other views
