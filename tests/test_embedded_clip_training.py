@@ -99,7 +99,7 @@ def test_the_learning_rate_warms_up_and_falls_in_two_cycles():
 
 
 def test_augmentation_grows_and_then_covers_its_last_share():
-    config = EmbeddedClipConfig(steps=100)
+    config = EmbeddedClipConfig(steps=100, augmented=(0.25, 0.5, 1.0))
     shares = [config.augmented_share(step) for step in (0, 25, 49, 50, 120)]
     assert shares == pytest.approx([0.25, 0.375, 0.495, 1.0, 1.0])
 

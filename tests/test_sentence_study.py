@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments.ablation.measures import Sample
-from experiments.painted.scenes import Box
+from experiments.ablation.objects import Box
 from experiments.sentence import proof, report
 from experiments.sentence.__main__ import main
 from experiments.sentence.training import CONFIG, NO_WORDS

@@ -28,6 +28,8 @@ def _losses(table: dict) -> str:
 
 
 def _scores(row: dict) -> list[str]:
+    if row["auc"] is None:
+        return ["none of one kind", "–"]
     accuracy = row.get("balanced_accuracy")
     shown = "no words of denial" if accuracy is None else f"{accuracy:.3f}"
     return [shown, f"{row['auc']:.3f}"]

@@ -117,6 +117,8 @@ def _attribute_row(clip: ClipSpace, images: torch.Tensor, truth: torch.Tensor, n
     score, fact = attribute_scores(clip, images, name), truth[:, INDEX[name]]
     positive, negative = score[fact > 0], score[fact < 0]
     row: Report = {"true": len(positive), "false": len(negative)}
+    if not len(positive) or not len(negative):
+        return row | {"auc": None}  # nothing to tell apart
     row["auc"] = round(area_under_curve(positive, negative), 4)
     if prompts_for(name)[1]:
         hits = (positive > 0).float().mean() + (negative < 0).float().mean()

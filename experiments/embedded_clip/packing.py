@@ -25,7 +25,7 @@ _SHARD = 256  # views
 _REAL = {"M3SVD": (16, UNKNOWN), "WRD": (4, LABELS.index("nothing"))}
 """Real sets that may be trained on: squares of a pair, and what is seen everywhere; WRD shows bare
 road surfaces only."""
-_HELD_OUT = 12  # every 12th world is for evaluation
+_HELD_OUT = 13  # every 13th world is for evaluation; prime to the number of layouts
 _WARM = 1.5  # kelvin above the surroundings from which a vehicle counts as warm
 
 _CLASSES = {
