@@ -324,7 +324,10 @@ def test_official_results_are_nearer_to_the_target_than_averages(real_data_dir):
 def test_card_and_size():
     card = (MINI_FOLDER / "README.md").read_text()
     record = json.loads((MINI_FOLDER / "evaluation.json").read_text())
-    assert "python -m experiments.embedded_clip train" in card and "no real picture" in card
+    assert (
+        "python -m experiments.embedded_clip train" in card
+        and "both MIT; no other real picture" in card
+    )
     assert (MINI_FOLDER / "open_clip_model.safetensors").stat().st_size < 8e6
     assert record["scenes"]["whole"]["infrared_or_visible"]["infrared_scores_higher"]["mean"] >= 0.9
 

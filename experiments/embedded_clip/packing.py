@@ -190,7 +190,9 @@ def choose_boxes(
     boxes = [(0, 0, height, width)]
     if count > 3:
         rows, columns = (int(rng.uniform(0.6, 0.95) * length) for length in (height, width))
-        top, left = (int(rng.uniform(0, 1) * (a - b)) for a, b in ((height, rows), (width, columns)))
+        top, left = (
+            int(rng.uniform(0, 1) * (a - b)) for a, b in ((height, rows), (width, columns))
+        )
         boxes.append((top, left, rows, columns))
     for number in range(count - len(boxes)):
         side = int(np.exp(rng.uniform(np.log(min(72, height)), np.log(min(height, width)))))
