@@ -108,7 +108,15 @@ def test_figures_of_committed_notebooks_shrink_largest_first_until_the_file_fits
         Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).size
         for output in notebook.cells[0].outputs
     ]
-    assert sizes[0] == (39, 26), "the last step, and no endless loop"
+    assert sizes[0] == (27, 18), "the last step, and no endless loop"
+
+
+def test_figures_of_committed_notebooks_keep_their_colors():
+    smooth = torch.arange(256, dtype=torch.uint8).repeat(64, 1).numpy()
+    file = io.BytesIO()
+    Image.fromarray(smooth).save(file, format="PNG")
+    least = figure_size.reduced_png(file.getvalue(), 1.0, figure_size._QUALITIES[-1][1])
+    assert len(set(Image.open(io.BytesIO(least)).convert("L").getdata())) > 200, "no bands"
 
 
 def test_small_real_sets_are_fetched_or_one_line_says_why_not(tmp_path, monkeypatch):

@@ -337,7 +337,7 @@ def show_matrix(
     image = axis.imshow(array, cmap=COLOR_MAP, vmin=low, vmax=high, aspect="auto")
     wide = max(8, 72 // len(columns))
     names = [textwrap.fill(x, wide, break_long_words=False) for x in columns]
-    axis.set_xticks(range(len(columns)), names, fontsize=10)
+    axis.set_xticks(range(len(columns)), names, fontsize=10 if len(columns) < 8 else 8.5)
     axis.set_yticks(range(len(rows)), [textwrap.fill(label, 34) for label in rows], fontsize=10)
     axis.grid(visible=False)
     for i, j in np.ndindex(*array.shape):

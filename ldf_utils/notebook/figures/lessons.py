@@ -51,7 +51,7 @@ def _triangle(axis: Axes, points: Mapping[str, torch.Tensor]) -> None:
     """Draw points; arrows lead from the first two to the third."""
     places = [tuple(place.tolist()) for place in points.values()]
     looks = [(COLORS[1], "s"), (COLORS[2], "^"), (COLORS[0], "o")]  # as in the drawings
-    looks += list(zip(itertools.cycle(COLORS[3:]), "DvPX*p<>hd", strict=False))
+    looks += list(zip(itertools.cycle(COLORS[3:]), "DvPXp<>hd8", strict=False))
     for label, place, (color, marker) in zip(points, places, looks, strict=False):
         look: dict[str, Any] = {"color": color, "marker": marker}
         axis.scatter(place[0], place[1], s=70, ec="white", zorder=3, label=label, **look)
