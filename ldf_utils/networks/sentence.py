@@ -120,7 +120,7 @@ class SentenceFusionNetwork(SalientFusionNetwork):
         Raises:
             ValueError: for another shape or a smaller image.
         """
-        return self._run(infrared, visible, self._adjust(directions))[0]
+        return self._run(infrared, visible, self.adjust(directions))[0]
 
     def maps(
         self,
@@ -141,7 +141,7 @@ class SentenceFusionNetwork(SalientFusionNetwork):
         Raises:
             ValueError: as `forward`.
         """
-        maps = self._run(infrared, visible, self._adjust(directions))[1]
+        maps = self._run(infrared, visible, self.adjust(directions))[1]
         return self._enlarged(maps, infrared.shape[-2:])
 
     def _check(self, directions: torch.Tensor) -> None:
@@ -152,8 +152,18 @@ class SentenceFusionNetwork(SalientFusionNetwork):
                 "with"
             )
 
-    def _adjust(self, directions: torch.Tensor | None) -> Adjust:
-        """Return what scales and shifts the features of a level, ``(B, C, h, w)``."""
+    def adjust(self, directions: torch.Tensor | None = None) -> Adjust:
+        """Return what a sentence does to the features of each level of the decoder.
+
+        Args:
+            directions: as in `forward`.
+
+        Returns:
+            A function of the level (0 the coarsest, to 3) and its features ``(B, C, h, w)``.
+
+        Raises:
+            ValueError: for directions of another shape.
+        """
         directions = self.spoken if directions is None else directions
         self._check(directions)
         last = cast(nn.Linear, self.words[-1])
@@ -161,8 +171,8 @@ class SentenceFusionNetwork(SalientFusionNetwork):
         read = self.words(read.to(last.weight.dtype))
         levels = [x[..., None, None] for x in read.split([2 * c for c in self.channels], dim=-1)]
 
-        def adjust(level: int, features: torch.Tensor) -> torch.Tensor:
+        def adjusted(level: int, features: torch.Tensor) -> torch.Tensor:
             scale, offset = levels[level].chunk(2, dim=-3)
             return features * (1 + scale) + offset
 
-        return adjust
+        return adjusted
