@@ -98,6 +98,22 @@ def test_the_set_up_cell_installs_only_what_colab_lacks(monkeypatch, tmp_path):
     assert toured == [2], "the real pairs come once everything is installed"
 
 
+def test_the_set_up_cell_asks_for_a_restart_when_a_loaded_package_has_changed(monkeypatch):
+    toured, versions = [], {"pillow": ["11.0.0", "12.0.0"]}
+    real = importlib.metadata.version
+
+    def version(name):
+        return versions[name].pop(0) if name in versions else real(name)
+
+    monkeypatch.setattr(data_download.tour, "use", lambda: toured.append(1))
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    monkeypatch.setattr(subprocess, "run", lambda command, check: None)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(RuntimeError, match="pillow changed while in use: restart the session"):
+        exec(cells.setup_source(), {})
+    assert not toured
+
+
 def test_the_set_up_cell_fetches_the_tour_on_binder_and_installs_nothing(monkeypatch):
     calls = []
     monkeypatch.setenv("BINDER_LAUNCH_HOST", "https://mybinder.org/")

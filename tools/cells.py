@@ -48,10 +48,20 @@ if colab:
     modules = {modules}
     lacking = [name for module, name in modules.items() if not importlib.util.find_spec(module)]
     keep = [f"{{name}}=={{installed.version(name)}}" for name in ("torch", "numpy")]
+    owners = installed.packages_distributions()
+    loaded = {{name for module in list(sys.modules) for name in owners.get(module, [])}}
+    before = {{name: installed.version(name) for name in loaded}}
     pip = [sys.executable, "-m", "pip", "install", "-q"]
     subprocess.run([*pip, "--no-deps", f"git+{{address}}"], check=True)
     if lacking:
         subprocess.run([*pip, *lacking, *keep], check=True)
+    importlib.invalidate_caches()
+    stale = [name for name, version in before.items() if installed.version(name) != version]
+    if stale:
+        raise RuntimeError(
+            f"{{', '.join(sorted(stale))}} changed while in use: restart the session "
+            "(Runtime > Restart session), then run the notebook from the top"
+        )
 if colab or "BINDER_LAUNCH_HOST" in os.environ:
     from data_download import tour
 
