@@ -49,7 +49,7 @@ def test_the_goal_of_02_can_be_typed(shown):
     names = {
         "clip": Clip(),
         "goals": [PROMPTS.fused, "a dark image"],
-        "candidates": ["average", "maximum"],
+        "fusions": SimpleNamespace(complete=["average", "maximum"]),
         "alignment": lambda label, directions: torch.tensor([[float(len(label))]]),
         "text_directions": lambda clip, prompts: prompts.fused,
         "PROMPTS": PROMPTS,

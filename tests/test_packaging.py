@@ -140,7 +140,7 @@ def test_what_is_imported_is_required(package, groups):
     """Every third-party module is one that pyproject.toml asks for."""
     provided = {"PIL": "pillow", "open_clip": "open_clip_torch", "IPython": "ipywidgets"}
     provided |= {"skimage": "scikit-image", "yaml": "pyyaml", "drjit": "mitsuba"}
-    provided |= {"cycler": "matplotlib"}
+    provided |= {"cycler": "matplotlib", "pygments": "nbconvert"}
     provided |= {"nbclient": "nbconvert", "nbformat": "nbconvert", "traitlets": "nbconvert"}
     allowed = set(requirements(*groups)) | {"ldf_utils", "data_download"}
     if package in {"tools", "experiments"}:

@@ -93,7 +93,7 @@ def test_the_network_sees_noise_and_the_loss_does_not(pairs, monkeypatch, tmp_pa
     class Loss(nn.Module):
         perceptual = None
 
-        def forward(self, fused, infrared, visible, generator):
+        def forward(self, fused, infrared, visible, generator, directions=None):
             seen[-1] += [infrared, visible]
             return LossTerms(fused.mean(), {"direction": fused.detach().mean()})
 
