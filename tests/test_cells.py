@@ -12,6 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import data_download.tour
+from ldf_utils.notebook import colab
 from tools import cells
 from tools.notebook_files import ROOT, STAMP, read_notebook, sources_hash, write_notebook
 
@@ -61,10 +62,10 @@ def test_the_set_up_cell_knows_every_requirement():
         project = tomllib.load(file)["project"]
     required = project["dependencies"] + project["optional-dependencies"]["video"]
     names = {re.match(r"[\w-]+", line)[0] for line in required}
-    lacking = set(cells.COLAB_LACKS.values())
-    assert lacking <= names, "remove from COLAB_LACKS what is required no more"
+    lacking = set(colab.LACKS.values())
+    assert lacking <= names, "remove from LACKS what is required no more"
     unknown = names - on_colab - lacking
-    assert not unknown, "add it to COLAB_LACKS and run `python -m tools.cells`, or add it above"
+    assert not unknown, "add it to LACKS and run `python -m tools.cells`, or add it above"
 
 
 def test_the_set_up_cell_does_nothing_here(monkeypatch):
@@ -100,7 +101,7 @@ def test_the_set_up_cell_installs_only_what_colab_lacks(monkeypatch, tmp_path):
 
 def test_the_set_up_cell_asks_for_a_restart_when_a_loaded_package_has_changed(monkeypatch):
     toured, versions = [], {"pillow": ["11.0.0", "12.0.0"]}
-    real = importlib.metadata.version
+    real, found = importlib.metadata.version, importlib.util.find_spec
 
     def version(name):
         return versions[name].pop(0) if name in versions else real(name)
@@ -109,6 +110,9 @@ def test_the_set_up_cell_asks_for_a_restart_when_a_loaded_package_has_changed(mo
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     monkeypatch.setattr(subprocess, "run", lambda command, check: None)
     monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "pooch" else found(name)
+    )
     with pytest.raises(RuntimeError, match="pillow changed while in use: restart the session"):
         exec(cells.setup_source(), {})
     assert not toured
@@ -130,3 +134,13 @@ def test_outputs_stay_current_when_a_generated_cell_changes_and_stale_ones_stay_
         notebook.metadata[STAMP] = sources_hash(notebook) if stamp_is_right else "stale"
         assert cells.update(notebook, path.name)
         assert (notebook.metadata[STAMP] == sources_hash(notebook)) == stamp_is_right
+
+
+def test_what_installs_on_colab_needs_nothing_that_colab_lacks():
+    """It is imported before anything of the list is there."""
+    code = (
+        "import sys\n"
+        f"sys.modules |= dict.fromkeys({sorted(colab.LACKS)!r})\n"
+        "from ldf_utils.notebook import colab\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -444,7 +444,9 @@ def test_bad_files_are_explained(kind, says, tmp_path):
 def test_missing_files_are_explained(tmp_path, no_weights):
     with pytest.raises(WeightsError, match="no such weights file"):
         load_network(tmp_path / "nothing.pt")
-    with pytest.raises(WeightsError, match="expected shipped, sentence, ld-lite, ldfusion or the path"):
+    with pytest.raises(
+        WeightsError, match="expected shipped, sentence, ld-lite, ldfusion or the path"
+    ):
         load_network("ldlite")
     for name, file, download in (
         ("ld-lite", "LD-Lite/final.pt", "ld-lite"),

@@ -40,36 +40,20 @@ import sys
 
 colab = "google.colab" in sys.modules
 if colab:
-    import importlib.metadata as installed
-    import importlib.util
+    import importlib
     import subprocess
 
-    address = "{address}"
-    modules = {modules}
-    lacking = [name for module, name in modules.items() if not importlib.util.find_spec(module)]
-    keep = [f"{{name}}=={{installed.version(name)}}" for name in ("torch", "numpy")]
-    owners = installed.packages_distributions()
-    loaded = {{name for module in list(sys.modules) for name in owners.get(module, [])}}
-    before = {{name: installed.version(name) for name in loaded}}
-    pip = [sys.executable, "-m", "pip", "install", "-q"]
-    subprocess.run([*pip, "--no-deps", f"git+{{address}}"], check=True)
-    if lacking:
-        subprocess.run([*pip, *lacking, *keep], check=True)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
+    subprocess.run([*pip, "git+{address}"], check=True)
     importlib.invalidate_caches()
-    stale = [name for name, version in before.items() if installed.version(name) != version]
-    if stale:
-        raise RuntimeError(
-            f"{{', '.join(sorted(stale))}} changed while in use: restart the session "
-            "(Runtime > Restart session), then run the notebook from the top"
-        )
+    from ldf_utils.notebook.colab import install_missing
+
+    install_missing()  # asks for a restart of the session if that is needed
 if colab or "BINDER_LAUNCH_HOST" in os.environ:
     from data_download import tour
 
     tour.use()
 """
-
-COLAB_LACKS = {"open_clip": "open_clip_torch", "pooch": "pooch", "av": "av"}
-"""Module to package, for what the notebooks use that is not installed on Colab."""
 
 
 def repository() -> str:
@@ -106,8 +90,7 @@ def badges_source(name: str) -> str:
 
 def setup_source() -> str:
     """Return the code of the set-up cell."""
-    modules = ", ".join(f'"{module}": "{name}"' for module, name in COLAB_LACKS.items())
-    return _SETUP.format(modules="{" + modules + "}", address=repository()).rstrip("\n")
+    return _SETUP.format(address=repository()).rstrip("\n")
 
 
 def disagreements(notebook: NotebookNode, name: str) -> list[str]:
