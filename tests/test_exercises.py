@@ -11,7 +11,13 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from ldf_utils import metrics
 from ldf_utils.data.images import luminance
-from ldf_utils.notebook import answers, camera_exercises, choices, exercises
+from ldf_utils.notebook import (
+    answers,
+    camera_exercises,
+    choices,
+    exercises,
+    sentence_exercises,
+)
 from ldf_utils.training.config import TrainConfig
 from ldf_utils.training.schedule import learning_rate
 from tools.notebook_files import NOTEBOOKS, read_notebook, tagged
@@ -442,6 +448,10 @@ DEFINED = {
         "torch": torch,
         "camera_exercises": camera_exercises,
         "counts_of": lambda celsius: (celsius + 273.15) / 0.04,
+    },
+    "08_say_it": {
+        "F": F,
+        "sentence_exercises": sentence_exercises,
     },
     "09_scaling_out": {},
 }

@@ -39,6 +39,7 @@ OVERRIDES = {
     "05_evaluation": {"pairs_per_set": 2, "known_pairs": 4},
     "06_detection": {"pairs_per_set": 3, "draws": 50},
     "07_your_own_cameras": {"frames": 8, "parallax_pairs": 4},
+    "08_say_it": {"steps": 3, "drawn": 3},
     "09_scaling_out": {"steps": 3, "batch": 2, "patches": 2},
 }
 
@@ -53,6 +54,7 @@ FIGURES = {
     "05_evaluation": 8,
     "06_detection": 7,
     "07_your_own_cameras": 9,
+    "08_say_it": 7,
     "09_scaling_out": 4,
 }
 
@@ -142,6 +144,16 @@ RANGES = {
         "parallax.homography": (0.0, 3.0),
         "rig_error": (0.0, 8.0),
         "flicker.held over time": (0.0, 1.1),
+    },
+    "08_say_it": {
+        "parameters": (200_000, 400_000),
+        "brightness_dark": (5.0, 250.0),
+        "brightness_bright": (5.0, 250.0),
+        "steps_back": (0, 3),
+        "effects": (12, 24),
+        "moved": (0, 24),
+        "moved_from_opposite": (0, 24),
+        "content_moved": (0.0, 128.0),
     },
     "09_scaling_out": {
         "gradient_difference": (0.0, 1e-4),

@@ -27,6 +27,7 @@ NAMES = (
     "05_evaluation",
     "06_detection",
     "07_your_own_cameras",
+    "08_say_it",
     "09_scaling_out",
 )
 MOST_BYTES = 1_500_000
