@@ -110,12 +110,15 @@ def _alone(
 def table(record: Mapping[str, Any]) -> str:
     """Write the record as Markdown, with where it fails."""
     counts, training = summary(record), record["training"]["config"]
+    names = {"rendered": "rendered pairs", "pairs": "real pairs"}
+    samples = " and ".join(f"{n} {names.get(k, k)}" for k, n in record["samples"].items())
+    seeds = len(record["runs"])
     lines = [
         "# One network, any sentence: what was measured",
         "",
         f"Trained for {training['steps']} steps of {training['batch']} crops of "
-        f"{training['crop']} pixels; measured on {record['samples']} parts of at most "
-        f"{record['side']} pixels, {len(record['runs'])} seed(s). No sentence of these tables was "
+        f"{training['crop']} pixels; measured on {samples} of at most "
+        f"{record['side']} pixels, {seeds} seed{'s' * (seeds > 1)}. No sentence of these tables was "
         "trained with. “Moved”: the declared way, by more than two standard errors over the pairs.",
         "",
         f"Effects against the training without words: {counts['moved']} of {counts['effects']} "
