@@ -119,7 +119,8 @@ def table(record: Mapping[str, Any]) -> str:
         f"Trained for {training['steps']} steps of {training['batch']} crops of "
         f"{training['crop']} pixels; measured on {samples} of at most "
         f"{record['side']} pixels, {seeds} seed{'s' * (seeds > 1)}. No sentence of these tables "
-        "was trained with. “Moved”: the declared way, by more than two standard errors over the pairs.",
+        "was trained with. “Moved”: the declared way, by more than two standard errors over the "
+        "pairs.",
         "",
         f"Effects against the training without words: {counts['moved']} of {counts['effects']} "
         f"moved ({counts['moved in all seeds']} in every seed); against the opposite sentence "
