@@ -152,7 +152,9 @@ def among_rivals(rows: Mapping[str, Mapping[str, float]], path: str) -> dict[str
 
 def _data(record: Mapping[str, Any]) -> str:
     """Say in words what a network was trained on."""
-    return ", ".join(f"{count} pairs of {name}" for name, count in record["sets"].items())
+    source = {"M3SVD": "M3SVD (Linfeng-Tang/M3SVD, MIT)"}
+    counts = record["sets"].items()
+    return ", ".join(f"{count} pairs of {source.get(name, name)}" for name, count in counts)
 
 
 def card(

@@ -91,9 +91,9 @@ def jupyterlab(folder: Path) -> Iterator[str]:
         "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / ".workspaces"),
         "JUPYTER_RUNTIME_DIR": str(folder / ".runtime"),
-        "LDF_DATA_DIR": str(folder / "no_real_pairs"),
         "LDF_RUN_DIR": str(folder / "run"),
     }
+    environment.pop("LDF_DATA_DIR", None)  # the rendered pairs
     settings = folder / ".settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)  # all cells are in the page, in view or not
     (settings / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')

@@ -78,7 +78,7 @@ def test_the_card_of_the_shipped_network_agrees_with_its_record():
     text = (folder / shipped_network.CARD).read_text(encoding="utf-8")
     network = load_network("shipped")
     assert record["parameters"] == sum(p.numel() for p in network.parameters()) <= 1_000_000
-    assert f"{record['parameters']:,}" in text and "no real picture" in text
+    assert f"{record['parameters']:,}" in text and "M3SVD" in text and "MIT" in text
     assert shipped_network.TrainConfig.from_dict(record["config"]) == shipped_network.CONFIG
     assert (folder / shipped_network.WEIGHTS).stat().st_size < 2e6
 

@@ -42,6 +42,7 @@ div.input_area, div.output_subarea { overflow-x: auto; max-width: 100%; }
 .output_area pre { white-space: pre-wrap; }
 .highlight pre { font-size: 12.5px; }
 .text_cell_render p, .text_cell_render li, .output_markdown p { max-width: 54em; }
+a, .rendered_html a, .rendered_html a:visited { color: #1d5a94; }
 .katex { font-size: 1.1em; }
 .katex-display { overflow-x: auto; overflow-y: hidden; padding: 0.2em 0; }
 summary { display: list-item; cursor: pointer; font-weight: bold; }
