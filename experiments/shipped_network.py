@@ -28,6 +28,7 @@ from ldf_utils.data.pairs import Pair, PairFolder, find_sets
 from ldf_utils.data.sets import RENDERED
 from ldf_utils.fusion import rules
 from ldf_utils.fusion.inference import fuse_tensors
+from ldf_utils.metrics import USUAL
 from ldf_utils.networks.checkpoint import load_network, save_network
 from ldf_utils.training.config import NETWORKS, TrainConfig, parse_setting
 from ldf_utils.training.trainer import fit
@@ -46,7 +47,6 @@ CONFIG = TrainConfig(
 )
 SETTINGS = {"shipped": CONFIG, "paper": replace(CONFIG, weight_perceptual=10.0)}
 """The settings of what ships, and the same with the paper's weights: 2, 10, 6 and 10."""
-METRICS = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM")
 
 
 def train(
@@ -112,11 +112,11 @@ def measure(data_dir: str | None) -> dict[str, dict[str, dict[str, float]]]:
     sets.update(find_sets(data_dir) if data_dir else {})
     table: dict[str, dict[str, dict[str, float]]] = {}
     for name, pairs in sets.items():
-        rows = evaluation.evaluate_set(pairs, methods=[], metrics=METRICS, extra=fusers, jobs=2)
+        rows = evaluation.evaluate_set(pairs, methods=[], metrics=USUAL, extra=fusers, jobs=2)
         ranks = evaluation.mean_ranks(rows)
         table[name] = {
             row["method"]: {"pairs": len(pairs), "rank": round(ranks[row["method"]], 2)}
-            | {m: round(row[m], 4) for m in METRICS}
+            | {m: round(row[m], 4) for m in USUAL}
             for row in evaluation.mean_rows(rows)
         }
     return table
@@ -127,7 +127,7 @@ def among_rivals(rows: Mapping[str, Mapping[str, float]], path: str) -> dict[str
 
     Args:
         rows: method to metric to mean, one set of `measure`.
-        path: a CSV file with a column ``method`` and one column for each of `METRICS`.
+        path: a CSV file with a column ``method`` and one column for each of `USUAL`.
 
     Returns:
         Method to metric to mean and ``rank``, best first.
@@ -137,13 +137,13 @@ def among_rivals(rows: Mapping[str, Mapping[str, float]], path: str) -> dict[str
     """
     with open(path, newline="", encoding="utf-8") as file:
         published = list(csv.DictReader(file))
-    lacking = {"method", *METRICS} - set(published[0] if published else ())
+    lacking = {"method", *USUAL} - set(published[0] if published else ())
     if lacking:
         raise ValueError(
-            f"{path}: no column {', '.join(sorted(lacking))}; expected method, {', '.join(METRICS)}"
+            f"{path}: no column {', '.join(sorted(lacking))}; expected method, {', '.join(USUAL)}"
         )
-    means = {row["method"]: {m: float(row[m]) for m in METRICS} for row in published}
-    means |= {name: {m: row[m] for m in METRICS} for name, row in rows.items()}
+    means = {row["method"]: {m: float(row[m]) for m in USUAL} for row in published}
+    means |= {name: {m: row[m] for m in USUAL} for name, row in rows.items()}
     ranks = evaluation.mean_ranks(
         [{"method": name, "image": "all", **row} for name, row in means.items()]
     )
@@ -199,12 +199,12 @@ def card(
         "set; 1 is best. Made by `python -m experiments.shipped_network card --data DIR --rivals "
         "FILE`.",
         "",
-        "| set | pairs | method | rank | " + " | ".join(METRICS) + " |",
-        "|---" * (4 + len(METRICS)) + "|",
+        "| set | pairs | method | rank | " + " | ".join(USUAL) + " |",
+        "|---" * (4 + len(USUAL)) + "|",
     ]
     for name, methods in table.items():
         for method, row in sorted(methods.items(), key=lambda item: item[1]["rank"]):
-            cells = " | ".join(f"{row[m]:.3f}" for m in METRICS)
+            cells = " | ".join(f"{row[m]:.3f}" for m in USUAL)
             lines.append(f"| {name} | {row['pairs']} | {method} | {row['rank']:.2f} | {cells} |")
     if rivals:
         lines += [
@@ -212,11 +212,11 @@ def card(
             "TNO, pairs 01 to 21, among published methods (their true values, measured with the "
             "same definitions):",
             "",
-            "| method | rank | " + " | ".join(METRICS) + " |",
-            "|---" * (2 + len(METRICS)) + "|",
+            "| method | rank | " + " | ".join(USUAL) + " |",
+            "|---" * (2 + len(USUAL)) + "|",
         ]
         for method, row in rivals.items():
-            cells = " | ".join(f"{row[m]:.3f}" for m in METRICS)
+            cells = " | ".join(f"{row[m]:.3f}" for m in USUAL)
             lines.append(f"| {method} | {row['rank']:.2f} | {cells} |")
     lines += [
         "",

@@ -10,6 +10,7 @@ from rendered_helpers import write_crops
 
 import data_download
 from experiments import shipped_network
+from ldf_utils.metrics import USUAL
 from tools import figure_size, readme, real_data
 from tools.cells import badges_source
 
@@ -146,10 +147,10 @@ def test_the_small_sets_are_in_the_registry_and_small():
 
 
 def test_published_means_are_ranked_together_with_ours(tmp_path):
-    best = dict.fromkeys(shipped_network.METRICS, 2.0)
-    worst = dict.fromkeys(shipped_network.METRICS, 1.0)
+    best = dict.fromkeys(USUAL, 2.0)
+    worst = dict.fromkeys(USUAL, 1.0)
     table = tmp_path / "rivals.csv"
-    header = ",".join(["method", *shipped_network.METRICS])
+    header = ",".join(["method", *USUAL])
     table.write_text(header + "\nRival," + ",".join("1.5" for _ in best) + "\n")
     found = shipped_network.among_rivals({"ours": best, "average": worst}, str(table))
     assert {name: row["rank"] for name, row in found.items()} == {

@@ -11,6 +11,7 @@ Both write their numbers to a JSON file.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +26,9 @@ from experiments.scene_statistics.pictures import CROP, KINDS, Picture, read_set
 from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import write_json
 from ldf_utils.data.sets import RENDERED
+
+PAINTED = Path(__file__).with_name("painted.json")
+"""What the same commands said of the painted scenes that came before, at the commit it names."""
 
 Sets = dict[str, list[Picture]]
 
@@ -60,26 +64,26 @@ def _correlations(infrared: Sequence[Picture], visible: Sequence[Picture]) -> di
 
 def distances(args: argparse.Namespace) -> int:
     """Compare distributions, write the figure and the numbers."""
-    makers = {"rendered": rendered}
     real: dict[str, Sets] = {k: real_sets(args.real, k, measures.ROWS) for k in KINDS}
-    made: dict[str, dict[str, list[Picture]]] = {
-        name: {k: _together(make(k, measures.ROWS)) for k in KINDS} for name, make in makers.items()
-    }
+    made = {k: _together(rendered(k, measures.ROWS)) for k in KINDS}
     real_samples = {k: {n: measures.samples(p) for n, p in real[k].items()} for k in KINDS}
-    made_samples = {n: {k: measures.samples(p) for k, p in m.items()} for n, m in made.items()}
-    numbers: dict[str, dict[str, dict[str, Any]]] = {}
-    for kind in KINDS:
-        found = {n: measures.distances(made_samples[n][kind], real_samples[kind]) for n in makers}
-        numbers[kind] = {s: {n: found[n][s] for n in makers} for s in measures.PER_CAMERA}
+    made_samples = {k: measures.samples(p) for k, p in made.items()}
     pairs = {n: _correlations(real["ir"][n], real["vi"][n]) for n in real["ir"]}
-    both = {n: measures.distances(_correlations(m["ir"], m["vi"]), pairs) for n, m in made.items()}
-    numbers[measures.BETWEEN] = {
-        measures.BETWEEN: {n: d[measures.BETWEEN] for n, d in both.items()}
+    between = measures.distances(_correlations(made["ir"], made["vi"]), pairs)
+    found = {k: measures.distances(made_samples[k], real_samples[k]) for k in KINDS}
+    numbers: dict[str, dict[str, dict[str, Any]]] = {
+        k: {s: {"rendered": found[k][s]} for s in measures.PER_CAMERA} for k in KINDS
     }
+    numbers[measures.BETWEEN] = {measures.BETWEEN: {"rendered": between[measures.BETWEEN]}}
+    before = json.loads(PAINTED.read_text(encoding="utf-8"))
+    if sorted(real["ir"]) == before["sets"]:  # distances to other sets cannot be compared
+        for kind, statistics in before["distances"].items():
+            for statistic, distance in statistics.items():
+                numbers[kind][statistic]["painted"] = distance
     slopes = {
         k: {
             n: round(float(np.mean([measures.slope(p.gray) for p in pictures])), 2)
-            for n, pictures in {**{m: made[m][k] for m in makers}, **real[k]}.items()
+            for n, pictures in {"rendered": made[k], **real[k]}.items()
         }
         for k in KINDS
     }

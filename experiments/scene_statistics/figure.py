@@ -59,10 +59,12 @@ def _panel(ax: Axes, key: str, real: Samples, rendered: Array) -> None:
 
 
 def _dots(ax: Axes, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """Draw the mean distance of each statistic: rendered, and between real sets."""
+    """Draw the mean distance of each statistic: rendered, painted, and between real sets."""
     for y, (_, found) in enumerate(rows):
         ax.plot([0, found["rendered"]["real"]], [y, y], color="#d0d0d0", linestyle="-", linewidth=7)
         ax.plot(found["rendered"]["mean"], y, "o", color="#000000", markersize=6, zorder=3)
+        if "painted" in found:
+            ax.plot(found["painted"]["mean"], y, "o", color="#444444", markerfacecolor="white")
     ax.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
     ax.invert_yaxis()
     ax.set_xlim(left=0)
@@ -86,7 +88,7 @@ def finding(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 def draw(
     real: Mapping[str, Samples],
-    made: Mapping[str, Samples],
+    made: Samples,
     numbers: Mapping[str, Mapping[str, Any]],
     path: Path,
 ) -> str:
@@ -94,7 +96,7 @@ def draw(
 
     Args:
         real: camera to set to ``measures.samples``.
-        made: ``rendered`` to camera to ``measures.samples``.
+        made: camera to ``measures.samples`` of the rendered set.
         numbers: camera, or ``correlation``, to statistic to kind to ``measures.distances``.
         path: of the PNG file.
     """
@@ -110,7 +112,7 @@ def draw(
     for kind, camera in CAMERAS.items():
         for key in PER_CAMERA:
             ax = axes[kind + key]
-            _panel(ax, key, real[kind], made["rendered"][kind][key])
+            _panel(ax, key, real[kind], made[kind][key])
             ax.set_title(f"{camera}: {key}", loc="left", fontsize=9)
             rows.append((f"{key} ({camera})", numbers[kind][key]))
     rows.append(("correlation of the two", numbers[BETWEEN][BETWEEN]))
@@ -120,7 +122,7 @@ def draw(
         fig,
         title=title,
         caption="Thin gray: real sets, one line each. Thick black and filled dots: rendered. "
-        "All pictures at 192 rows; "
+        "Hollow dots: the painted scenes that came before (a record). All pictures at 192 rows; "
         "shares of pixels or blocks, and median power in decades "
         "(`python -m experiments.scene_statistics distances`).",
         alt="Eight small plots of distributions, infrared above visible: gray levels, gradients, "

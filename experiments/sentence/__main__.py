@@ -1,10 +1,12 @@
 """One network for any sentence: train it, and measure what its sentences do.
 
-python -m experiments.sentence train [--seed N] [--steps N] [--start FILE]
-python -m experiments.sentence alone --word dark sharp salient [--steps N]
+python -m experiments.sentence train [--seed N] [--set KEY=VALUE] [--start FILE]
+python -m experiments.sentence train --no-words [--seed N]   # what is compared with
+python -m experiments.sentence alone --word dark sharp salient
 python -m experiments.sentence measure [--data DIR] [--seeds N]
 
-All goes on where it stopped. ``measure`` trains what it needs and is not there.
+Trainings go on where they stopped. ``measure`` needs the first two for every seed; it measures
+networks of one word where they are there.
 """
 
 from __future__ import annotations

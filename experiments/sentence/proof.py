@@ -21,7 +21,7 @@ from ldf_utils.evaluation.declared import EFFECTS
 from ldf_utils.fusion.inference import Network, fuse_tensors
 from ldf_utils.fusion.rules import RULES
 from ldf_utils.fusion.sentence import between, sentence_directions, speak
-from ldf_utils.metrics import METRICS
+from ldf_utils.metrics import measure
 from ldf_utils.networks.sentence import SentenceFusionNetwork
 
 Samples = Mapping[str, Sequence[Sample]]
@@ -54,7 +54,6 @@ PARAPHRASES = {
 }
 """Sentences and others that say nothing new."""
 
-RANKED = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM")
 STEPS = 10  # from one sentence to the other
 
 
@@ -213,7 +212,7 @@ def ranks(
             for sample in group:
                 fused = _fuse(fuser, sample)[None]
                 pair = sample.infrared[None], sample.visible[None]
-                row = {m: METRICS[m].function(fused, *pair).item() for m in RANKED}
+                row = {name: value.item() for name, value in measure(fused, *pair).items()}
                 rows.append({"method": method, "image": sample.name, **row})
         found[name] = evaluation.mean_ranks(rows)
     return found

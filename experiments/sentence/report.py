@@ -72,7 +72,11 @@ def measure_all(
 
 def _load(path: Path) -> SentenceFusionNetwork:
     network = load_network(path)
-    assert isinstance(network, SentenceFusionNetwork)
+    if not isinstance(network, SentenceFusionNetwork):
+        raise ValueError(
+            f"{path}: found a {type(network).__name__}, expected a network that takes sentences; "
+            "train one with `python -m experiments.sentence train`"
+        )
     return network
 
 

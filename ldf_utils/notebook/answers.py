@@ -23,6 +23,11 @@ import torch
 Hints = Iterator[str | None]
 
 
+def random_numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Return numbers from 0 to 1 to try an answer on; equal seeds give equal numbers."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
 @dataclass(frozen=True)
 class Result:
     """Hold the outcome of a check; true if the exercise is solved.

@@ -17,17 +17,14 @@ from ldf_utils.notebook.answers import (
     expect_close,
     expect_no_mistake,
     expect_shape,
+    random_numbers,
 )
-
-
-def _random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @exercise("Standard deviation, a measure of contrast")
 def check_standard_deviation(answer: Any) -> Hints:
     """Check ``function(image)``, ``(H, W)`` in gray levels 0..255, to a number."""
-    image = (255 * _random(6, 7)).round()
+    image = (255 * random_numbers(6, 7)).round()
     found = answer(image)
     mistakes = {
         "that is the variance; take its square root": image.var(correction=0),

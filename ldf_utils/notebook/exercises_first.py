@@ -17,17 +17,14 @@ from ldf_utils.notebook.answers import (
     expect_close,
     expect_no_mistake,
     expect_shape,
+    random_numbers,
 )
-
-
-def _random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @exercise("A weighted average")
 def check_weighted_average(answer: Any) -> Hints:
     """Check ``function(infrared, visible, weight)``, where `weight` is that of the infrared."""
-    infrared, visible = _random(1, 1, 4, 5), _random(1, 1, 4, 5, seed=1)
+    infrared, visible = random_numbers(1, 1, 4, 5), random_numbers(1, 1, 4, 5, seed=1)
     found = answer(infrared, visible, 0.3)
     yield expect_no_mistake(
         found,
@@ -43,8 +40,8 @@ def check_weighted_average(answer: Any) -> Hints:
 @exercise("A new luminance in the old color")
 def check_recolor(answer: Any) -> Hints:
     """Check ``function(visible, fused)``, ``(3, H, W)`` and ``(1, H, W)`` to ``(3, H, W)``."""
-    visible = 0.4 + 0.2 * _random(3, 4, 5)
-    fused = 0.3 + 0.4 * _random(1, 4, 5, seed=1)
+    visible = 0.4 + 0.2 * random_numbers(3, 4, 5)
+    fused = 0.3 + 0.4 * random_numbers(1, 4, 5, seed=1)
     scaled = visible * fused / luminance(visible)
     found = answer(visible, fused)
     yield expect_no_mistake(
@@ -74,7 +71,7 @@ def check_salient_source(answer: Any) -> Hints:
     At every pixel the source that differs more from its own mean over 15 x 15 pixels, whichever
     its sign. Pixels near the border are not asked for, so that any padding will do.
     """
-    infrared, visible = _random(1, 1, 40, 44), _random(1, 1, 40, 44, seed=1)
+    infrared, visible = random_numbers(1, 1, 40, 44), random_numbers(1, 1, 40, 44, seed=1)
     off = [x - avg_pool2d(x, 15, 1, 7, count_include_pad=False) for x in (infrared, visible)]
     expected = torch.where(off[0].abs() > off[1].abs(), infrared, visible)
     found = as_tensor(answer(infrared, visible))
@@ -104,7 +101,7 @@ def check_salient_source(answer: Any) -> Hints:
 @exercise("The cosine of two vectors")
 def check_cosine(answer: Any) -> Hints:
     """Check ``function(a, b)``, vectors ``(D,)`` of any length, to a number."""
-    a, b = _random(6) - 0.3, _random(6, seed=1) - 0.6
+    a, b = random_numbers(6) - 0.3, random_numbers(6, seed=1) - 0.6
     right = cosine_similarity(a, b, dim=0)
     found = answer(a, b)
     yield expect_no_mistake(
@@ -155,8 +152,8 @@ def check_zero_shot(answer: Any) -> Hints:
 @exercise("The gap between images and sentences")
 def check_modality_gap(answer: Any) -> Hints:
     """Check ``function(images, sentences)``, ``(N, D)`` and ``(M, D)`` to a number."""
-    images = normalize(_random(5, 8) - 0.2, dim=1)
-    sentences = normalize(_random(7, 8, seed=1) - 0.8, dim=1)
+    images = normalize(random_numbers(5, 8) - 0.2, dim=1)
+    sentences = normalize(random_numbers(7, 8, seed=1) - 0.8, dim=1)
     pairwise = torch.cdist(images, sentences)
     step = images.mean(0) - sentences.mean(0)
     found = answer(images, sentences)
@@ -181,7 +178,7 @@ def check_step(answer: Any) -> Hints:
 
     Both are divided by their length before they are subtracted.
     """
-    source, goal = 3 * (_random(6) - 0.4), 0.5 * (_random(6, seed=1) - 0.6)
+    source, goal = 3 * (random_numbers(6) - 0.4), 0.5 * (random_numbers(6, seed=1) - 0.6)
     first, last = (normalize(x, dim=0) for x in (source, goal))
     found = answer(source, goal)
     yield expect_no_mistake(
@@ -208,7 +205,7 @@ def check_direction_loss(answer: Any) -> Hints:
 
     Four directions ``(D,)``; the result is a scalar, half of each ``1 - cosine``.
     """
-    directions = [_random(8, seed=seed) - 0.5 for seed in range(4)]
+    directions = [random_numbers(8, seed=seed) - 0.5 for seed in range(4)]
     image_infrared, image_visible, text_infrared, text_visible = directions
     infrared = cosine_similarity(image_infrared, text_infrared, dim=0)
     visible = cosine_similarity(image_visible, text_visible, dim=0)

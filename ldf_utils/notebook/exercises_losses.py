@@ -16,11 +16,8 @@ from ldf_utils.notebook.answers import (
     expect_between,
     expect_close,
     expect_no_mistake,
+    random_numbers,
 )
-
-
-def _random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @exercise("Keep the stronger response")
@@ -29,7 +26,7 @@ def check_perceptual_term(answer: Any) -> Hints:
 
     The mean of the squared difference to the larger of both sources, element by element.
     """
-    fused, infrared, visible = (_random(3, 4, 5, seed=seed) for seed in range(3))
+    fused, infrared, visible = (random_numbers(3, 4, 5, seed=seed) for seed in range(3))
     goal = torch.maximum(infrared, visible)
     found = answer(fused, infrared, visible)
     whole = torch.maximum(infrared.mean(), visible.mean())
@@ -58,9 +55,9 @@ def check_patch_loss(answer: Any) -> Hints:
 
     Patches are ``(N, D)``, all others ``(D,)``; the text directions do not have length 1.
     """
-    patches = _random(5, 8) - 0.5
+    patches = random_numbers(5, 8) - 0.5
     infrared, visible, text_infrared, text_visible = (
-        _random(8, seed=seed) - 0.5 for seed in range(1, 5)
+        random_numbers(8, seed=seed) - 0.5 for seed in range(1, 5)
     )
 
     def term(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -96,7 +93,7 @@ def check_angle_loss(answer: Any) -> Hints:
 
     The embeddings do not have length 1, so the cosines need their denominators.
     """
-    fused, infrared, visible = (_random(8, seed=seed) - 0.5 for seed in range(3))
+    fused, infrared, visible = (random_numbers(8, seed=seed) - 0.5 for seed in range(3))
     cosines = cosine_similarity(fused, infrared, dim=0) + cosine_similarity(fused, visible, dim=0)
     products = fused @ infrared + fused @ visible
     found = answer(fused, infrared, visible)
