@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch.nn import functional as F
+from torch.utils.data import Subset
 
 from ldf_utils.data.pairs import Pair, PairFolder
 
@@ -38,7 +39,7 @@ def _information(pair: Pair) -> tuple[bool, float]:
     return dark, ((infrared - visible) * pair.luminance.std()).item()
 
 
-def most_informative(pairs: PairFolder, most: int = 0) -> list[Pair]:
+def most_informative(pairs: PairFolder, most: int = 0) -> Subset[Pair]:
     """Order the pairs of a set, first the ones in which both cameras have most to add.
 
     A pair scores high if its warmest pixels stand out much more in the infrared image (even from
@@ -48,10 +49,14 @@ def most_informative(pairs: PairFolder, most: int = 0) -> list[Pair]:
     Args:
         pairs: the set.
         most: how many pairs to look at, spread evenly over the set; 0 for all.
+
+    Returns:
+        The pairs in their order, which are read again when they are asked for.
     """
     count = min(most or len(pairs), len(pairs))
     places = torch.linspace(0, len(pairs) - 1, count).long().tolist()
-    return sorted((pairs[place] for place in places), key=_information, reverse=True)
+    places.sort(key=lambda place: _information(pairs[place]), reverse=True)
+    return Subset(pairs, places)  # type: ignore[arg-type]  # a Dataset by its methods
 
 
 def warm_window(pair: Pair, share: float = 0.4) -> tuple[int, int, int, int]:
