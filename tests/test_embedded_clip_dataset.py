@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import clip_helpers
+import numpy as np
 import pytest
 import torch
 
@@ -205,7 +206,26 @@ def test_packing_goes_on_where_it_was(tmp_path):
     assert len(list((tmp_path / "pack").iterdir())) == 1
     with pytest.raises(FileNotFoundError, match="no complete shard"):
         Pieces(tmp_path / "nowhere")
-    (tmp_path / "data" / "TNO" / "ir").mkdir(parents=True)
+
+
+def test_a_pack_says_which_worlds_it_holds_out(tmp_path):
+    pool, folder = clip_helpers.write_pool(tmp_path / "pool", 6), tmp_path / "pack"
+    packing.pack(pool, folder, count=2)
+    assert Pieces(folder).held_out_every == packing.HELD_OUT_EVERY
+    packing.pack(pool, folder, count=2, held_out_every=3)  # written again
+    pieces = Pieces(folder)
+    assert len(pieces) == 12 and pieces.held_out_every == 3
+    assert pieces["held_out"].tolist() == [0, 0, 0, 0, 1, 1] * 2
+    packing.write_shard(
+        folder / "more", (packing.read_view(path, 4) for path in [pool / "00000_0.npz"]), 1, seed=0
+    )
+    with pytest.raises(ValueError, match=r"found n of \[3, 4\]"):
+        _ = Pieces(folder).held_out_every
+    facts = dict(np.load(folder / "more" / "facts.npz"))
+    del facts["held_out_every"]
+    np.savez(folder / "more" / "facts.npz", **facts)
+    with pytest.raises(ValueError, match="not recorded"):
+        _ = Pieces(folder).held_out_every
 
 
 def test_squares_travel_in_parts_of_a_given_size(tmp_path, training_pieces):

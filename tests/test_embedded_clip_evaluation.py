@@ -80,6 +80,21 @@ def test_squares_are_measured_in_every_way_the_card_shows(training_pieces):
     assert again == report
 
 
+def test_squares_of_another_split_are_not_measured(tmp_path, training_pieces, capsys):
+    pack = training_pieces.folder
+    with pytest.raises(ValueError, match="every 12th .* --held-out-every 12"):
+        evaluation.evaluate(load_clip("mini"), pack, held_out_every=12)
+    with pytest.raises(ValueError, match="every nth"):  # not recorded
+        evaluation.evaluate(load_clip("mini"), pack)
+    every = training_pieces.held_out_every
+    report = evaluation.evaluate(load_clip("mini"), pack, squares=2, held_out_every=every)
+    assert report["scenes"]["squares"] == 2
+    shutil.copytree(MINI_FOLDER, tmp_path / "clip")
+    options = ["--folder", str(tmp_path / "clip"), "--pack", str(pack)]
+    assert main(["evaluate", *options]) == 1
+    assert "--held-out-every 12" in capsys.readouterr().err
+
+
 def _labeled_set(folder, count=12):
     """Write pairs of a gray ramp; half of each shows a bright, warm block, which is labeled."""
     rows = ["image,xmin,ymin,xmax,ymax,name"]

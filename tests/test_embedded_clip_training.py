@@ -13,7 +13,16 @@ from experiments.embedded_clip import evaluation, losses, trainer, training
 from experiments.embedded_clip.__main__ import main
 from experiments.embedded_clip.config import EmbeddedClipConfig
 from experiments.embedded_clip.dataset import VIEWS
-from experiments.embedded_clip.model import VISION, load_grown, model_config, new_model, write_model
+from experiments.embedded_clip.model import (
+    VISION,
+    encode_image,
+    encode_text,
+    load_grown,
+    model_config,
+    new_model,
+    new_tokenizer,
+    write_model,
+)
 from experiments.embedded_clip.trainer import Trainer
 from ldf_utils.clip.loading import MINI_FOLDER, load_clip
 from ldf_utils.clip.model import PROMPTS
@@ -189,6 +198,29 @@ def test_training_resumes_where_it_was(tmp_path, training_pieces, monkeypatch, s
         training.train(other, tmp_path, tmp_path / "b", tmp_path / "work_b")
 
 
+def test_towers_compute_what_the_model_does(generator):
+    torch.manual_seed(2)
+    model = new_model().eval()
+    pixels = torch.randn(3, 3, 96, 96, generator=generator)
+    tokens = new_tokenizer()([PROMPTS.infrared, "fog", PROMPTS.fused])
+    with torch.no_grad():
+        for mine, theirs in (
+            (encode_image(model, pixels), model.encode_image(pixels)),
+            (encode_text(model, tokens), model.encode_text(tokens)),
+        ):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_no_batch_is_made_after_the_last_step(tmp_path, training_pieces, monkeypatch):
+    config, made = EmbeddedClipConfig(**TINY), []
+    trainer = Trainer(config, tmp_path / "none.pt")
+    make = trainer._make_batch
+    monkeypatch.setattr(trainer, "_make_batch", lambda *a: made.append(a[1]) or make(*a))
+    for _ in range(config.total_steps):
+        trainer.run_step(training_pieces)
+    assert made == list(range(config.total_steps))
+
+
 def test_a_few_steps_lower_the_losses(tmp_path, training_pieces):
     settings = {**TINY, "steps": 24, "squares_per_step": 4, "adversarial_at": (), "captions": 40}
     config = EmbeddedClipConfig(**settings, augmented=(0.0, 0.0, 0.0))
@@ -235,6 +267,7 @@ def test_the_command_trains_for_some_minutes_and_writes_a_model(
     assert (tmp_path / "clip" / "open_clip_model.safetensors").stat().st_size < 8e6
     record = json.loads((tmp_path / "clip" / "training.json").read_text())
     assert record["data"]["real"] == 12 and record["images_per_step"] == 18
+    assert record["held_out_every"] == training_pieces.held_out_every
 
 
 def test_steps_are_scaled_to_the_minutes(monkeypatch, training_pieces):

@@ -12,7 +12,7 @@ from typing import Any
 from experiments.embedded_clip.card import write_card
 from experiments.embedded_clip.config import EmbeddedClipConfig
 from experiments.embedded_clip.evaluation import evaluate
-from experiments.embedded_clip.packing import pack
+from experiments.embedded_clip.packing import HELD_OUT_EVERY, pack
 from experiments.embedded_clip.training import train
 from experiments.embedded_clip.transport import compress, expand
 from ldf_utils.clip.loading import MINI_FOLDER, load_clip
@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     packing = commands.add_parser("pack", help="cut the pool and real frames into squares")
     packing.add_argument("--pool", type=Path, default=Path("runs/pool"))
     packing.add_argument("--out", type=Path, default=Path("runs/pack"))
+    packing.add_argument(
+        "--held-out-every", type=int, default=HELD_OUT_EVERY, help="which worlds are not trained on"
+    )
     packing.add_argument("--real", help="folder of the real sets M3SVD and WRD")
     compressing = commands.add_parser("compress", help="put the squares into a few small files")
     compressing.add_argument("--pack", type=Path, default=Path("runs/pack"))
@@ -98,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command == "pool":
             return min(1, _render_pool(**arguments))
         if command == "pack":
-            squares = pack(arguments["pool"], arguments["out"], arguments["real"])
+            squares = pack(**arguments)
             print(f"{squares} squares in {arguments['out']}")
         elif command == "compress":
             parts = compress(arguments["pack"], arguments["out"], arguments["megabytes"])
@@ -111,7 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"weights in {train(config, folder=folder, **places)}")
         elif command == "evaluate":
             out = arguments.pop("out") or folder / "evaluation.json"
-            report = evaluate(load_clip(folder), **arguments)
+            record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+            every = record.get("held_out_every")
+            report = evaluate(load_clip(folder), held_out_every=every, **arguments)
             write_json(out, report)
             print(json.dumps(report, indent=2))
         else:

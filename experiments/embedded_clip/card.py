@@ -178,6 +178,12 @@ def _labeled_lines(real: dict) -> list[str]:
     return lines + _table(["set", "camera", "crops", *kinds], rows)
 
 
+def _threads(training: dict) -> str:
+    count = training["threads"]
+    beside = ", batches made beside" if training["config"]["device"] == "cpu" else ""
+    return f"{count} thread{'s' if count != 1 else ''} of torch{beside}"
+
+
 def _head(training: dict, words: int, size: int) -> list[str]:
     config = training["config"]
     history = [f"| history | {training['history']} |"] if "history" in training else []
@@ -195,7 +201,7 @@ def _head(training: dict, words: int, size: int) -> list[str]:
         f"| text tower | 2 layers, {words} words |",
         f"| data | {_data(training['data'])} |",
         f"| training | {steps} steps of {training['images_per_step']} images, "
-        f"{training['minutes']} minutes on {training['threads']} CPU cores, "
+        f"{training['minutes']} minutes on {_threads(training)}, "
         f"{training['precision']} |",
         f"| adversarial images | {len(config['adversarial_at'])} rounds of "
         f"{training['adversarial_images']}, optimized against the model and added as artifacts |",
@@ -220,7 +226,7 @@ LIMITS = [
     "language-driven fusion; use OpenAI's weights to reproduce the paper.",
     "",
     "Figures: `python -m experiments.embedded_clip evaluate --pack DIR [--data DIR] "
-    "[--lite FILE]`, then `... card`.",
+    "[--lite FILE]`, then `... card`; DIR packed with the `--held-out-every` of `training.json`.",
     "",
 ]
 

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 @dataclass
 class EmbeddedClipConfig:
-    """Settings of the training; the defaults made the shipped weights."""
+    """Settings of the training.
+
+    Those of the shipped weights changed on the way: see history in weights/mini_clip/training.json.
+    """
 
     steps: int = 1650
     second_cycle_steps: int = 400  # a second, lower cycle of the learning rate (arXiv:1608.03983)

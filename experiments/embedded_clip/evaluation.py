@@ -32,6 +32,7 @@ def evaluate(
     data: str | os.PathLike[str] | None = None,
     lite: str | os.PathLike[str] | None = None,
     squares: int = 600,
+    held_out_every: int | None = None,
 ) -> Report:
     """Measure everything that the model card reports.
 
@@ -41,14 +42,26 @@ def evaluate(
         data: as in `evaluate_real`, or None.
         lite: as in `evaluate_real`.
         squares: how many packed squares at most.
+        held_out_every: every how many-th world the training held out, as ``training.json`` says;
+            needed with ``pack``.
 
     Returns:
         With ``pack``: ``scenes``, ``augmented_scenes`` and ``adversarial``; with ``data``:
         ``real``.
+
+    Raises:
+        ValueError: if the pack holds out other worlds than the training did.
     """
     report: Report = {}
     if pack is not None:
         pieces = Pieces(pack)
+        if pieces.held_out_every != held_out_every:
+            raise ValueError(
+                f"{pack}: every {pieces.held_out_every}th world is held out here, but the training "
+                f"of these weights held out every {held_out_every or 'n'}th (held_out_every in "
+                "training.json), so it may have seen these; pack the pool into another folder with "
+                f"--held-out-every {held_out_every or 'N'}"
+            )
         index = pieces.where(recorded=False, held_out=True)[:squares]
         report["scenes"] = evaluate_squares(clip, pieces, index)
         report["augmented_scenes"] = evaluate_squares(clip, pieces, index, augmented=True)
@@ -101,7 +114,7 @@ def evaluate_squares(
         "pictures": len(images),
         "squares": len(index),
         "augmented": augmented,
-        "whole": modality_of_squares(clip, by_view[:, [1, 0]]),
+        "whole": _modality_of_squares(clip, by_view[:, [1, 0]]),
         "direction_loss": by_mean(losses),
         "attributes": table,
         "target_sentence": {
@@ -137,7 +150,7 @@ def _batch_losses(clip: ClipSpace, batch: Batch, seen: torch.Tensor) -> list[dic
     return [dict(zip(losses, row, strict=True)) for row in rows]
 
 
-def modality_of_squares(clip: ClipSpace, seen: torch.Tensor) -> Report:
+def _modality_of_squares(clip: ClipSpace, seen: torch.Tensor) -> Report:
     """Measure infrared or visible on embeddings of both images of N squares, ``(N, 2, D)``."""
     visible, infrared, _ = clip.encode_text(list(PROMPTS))
     scores = attribute_scores(clip, seen.flatten(0, 1), "infrared").view(-1, 2)

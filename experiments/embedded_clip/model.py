@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn import functional as F
 
 from experiments.embedded_clip.dataset import SIDE
 from ldf_utils.clip.attributes import vocabulary
@@ -106,9 +106,8 @@ def encode_image(model: open_clip.model.CLIP, pixels: torch.Tensor) -> torch.Ten
     def heads(y: torch.Tensor) -> torch.Tensor:
         return y.unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
 
-    query, key, value = pool.q_proj(places[:, :1]), pool.k_proj(places), pool.v_proj(places)
-    share = heads(query) @ heads(key).transpose(-2, -1) / math.sqrt(heads(query).shape[-1])
-    seen = share.softmax(-1).to(value.dtype) @ heads(value)
+    query, key = heads(pool.q_proj(places[:, :1])), heads(pool.k_proj(places))
+    seen = F.scaled_dot_product_attention(query, key, heads(pool.v_proj(places)))
     return pool.c_proj(seen.transpose(1, 2).flatten(1))
 
 

@@ -25,7 +25,9 @@ _SHARD = 256  # views
 _REAL = {"M3SVD": (16, UNKNOWN), "WRD": (4, LABELS.index("nothing"))}
 """Real sets that may be trained on: squares of a pair, and what is seen everywhere; WRD shows bare
 road surfaces only."""
-_HELD_OUT = 13  # every 13th world is for evaluation; prime to the number of layouts
+HELD_OUT_EVERY = 13
+"""Every 13th world is for evaluation; prime to the number of layouts."""
+
 _WARM = 1.5  # kelvin above the surroundings from which a vehicle counts as warm
 
 _CLASSES = {
@@ -93,16 +95,19 @@ def _translate(labels: Bytes, names: Sequence[str]) -> Bytes:
     return np.asarray(table, np.uint8)[labels]
 
 
-def read_view(path: str | os.PathLike[str]) -> tuple[Maps, dict[str, float | Array]]:
+def read_view(
+    path: str | os.PathLike[str], held_out_every: int = HELD_OUT_EVERY
+) -> tuple[Maps, dict[str, float | Array]]:
     """Read a view of the pool as maps in 8 bits, and its facts.
 
     Args:
         path: of the view.
+        held_out_every: every how many-th world is for evaluation.
 
     Returns:
         Every map of `MAPS`, ``(H, W)`` uint8, and the facts: night and each setting with +1,
         0 or -1; ``has_oracle`` and ``recorded`` with 0 or 1; ``gain``, log2 of the exposure;
-        ``held_out``, and ``quantiles`` in kelvin.
+        ``held_out`` and ``held_out_every``, and ``quantiles`` in kelvin.
     """
     from experiments.world.truth import LABELS as NAMES
 
@@ -134,7 +139,9 @@ def read_view(path: str | os.PathLike[str]) -> tuple[Maps, dict[str, float | Arr
     facts["night"] = {"night": 1.0, "clear": -1.0, "overcast": -1.0}.get(kind, 0.0)
     facts["has_oracle"], facts["recorded"] = float("oracle" in view), 0.0
     facts["gain"] = float(np.log2(gain))
-    facts["held_out"] = float(int(Path(path).stem.split("_")[0]) % _HELD_OUT == _HELD_OUT - 1)
+    world = int(Path(path).stem.split("_")[0])
+    facts["held_out"] = float(world % held_out_every == held_out_every - 1)
+    facts["held_out_every"] = float(held_out_every)
     facts["quantiles"] = np.quantile(kelvin, np.linspace(0, 1, QUANTILES)).astype(np.float32)
     return maps, facts
 
@@ -165,7 +172,8 @@ def recorded_maps(
 def recorded_facts(has_oracle: bool = False) -> dict[str, float | Array]:
     """Return the facts of images of cameras: nothing is known."""
     facts: dict[str, float | Array] = dict.fromkeys((*SETTINGS, "night", "gain"), 0.0)
-    facts |= {"has_oracle": float(has_oracle), "recorded": 1.0, "held_out": 0.0}
+    facts |= {"has_oracle": float(has_oracle), "recorded": 1.0}
+    facts |= {"held_out": 0.0, "held_out_every": 0.0}
     facts["quantiles"] = np.zeros(QUANTILES, np.float32)
     return facts
 
@@ -238,7 +246,12 @@ def write_shard(folder: Path, sources: Iterable[Source], count: int, seed: int) 
 
 
 def pack(
-    pool: Path, out: Path, real: str | os.PathLike[str] | None = None, count: int = 5, seed: int = 0
+    pool: Path,
+    out: Path,
+    real: str | os.PathLike[str] | None = None,
+    count: int = 5,
+    seed: int = 0,
+    held_out_every: int = HELD_OUT_EVERY,
 ) -> int:
     """Pack the views of a pool, and the frames of real sets, that are not packed yet.
 
@@ -249,6 +262,8 @@ def pack(
         real: folder of real sets as in `ldf_utils.data.pairs.find_sets`, or None.
         count: squares of a rendered view.
         seed: of the choice of squares.
+        held_out_every: every how many-th world is for evaluation; shards with another number are
+            written again.
 
     Returns:
         How many squares there are now.
@@ -259,10 +274,11 @@ def pack(
     paths = view_paths(pool)
     for start in tqdm(range(0, len(paths), _SHARD), desc="packing views"):
         part = paths[start : start + _SHARD]
-        name = f"views_{start:06d}_{len(part)}_{part[0].stem}_{part[-1].stem}"
+        name = f"views_{start:06d}_{len(part)}_{part[0].stem}_{part[-1].stem}_{held_out_every}"
         if (out / name / "facts.npz").exists():
             continue
-        write_shard(out / name, (read_view(path) for path in part), count, seed + start)
+        sources = (read_view(path, held_out_every) for path in part)
+        write_shard(out / name, sources, count, seed + start)
         for old in out.glob(f"views_{start:06d}_*"):
             if old.name != name:
                 _remove(old)

@@ -53,6 +53,7 @@ class Pieces(Mapping[str, torch.Tensor]):
     """
 
     def __init__(self, folder: Path):
+        self.folder = folder
         shards = sorted(path.parent for path in folder.glob("*/facts.npz"))
         if not shards:
             raise FileNotFoundError(
@@ -62,6 +63,8 @@ class Pieces(Mapping[str, torch.Tensor]):
         self.maps = [np.load(shard / "maps.npy", mmap_mode="r") for shard in shards]
         self.starts = np.cumsum([0] + [len(maps) for maps in self.maps])
         rows = [dict(np.load(shard / "facts.npz")) for shard in shards]
+        for row in rows:  # of an older version: it is not known
+            row.setdefault("held_out_every", np.zeros_like(row["held_out"]))
         self.facts = {
             name: torch.from_numpy(np.concatenate([row[name] for row in rows])) for name in rows[0]
         }
@@ -79,6 +82,21 @@ class Pieces(Mapping[str, torch.Tensor]):
         """Return the indices of recorded or of rendered squares, of training or of evaluation."""
         chosen = (self["recorded"] == float(recorded)) & (self["held_out"] == float(held_out))
         return chosen.nonzero()[:, 0]
+
+    @property
+    def held_out_every(self) -> int:
+        """Return every how many-th world is held out of training.
+
+        Raises:
+            ValueError: if the shards do not say so, or differ.
+        """
+        found = self["held_out_every"][self["recorded"] == 0].unique().int().tolist()
+        if len(found) != 1 or found[0] < 1:
+            raise ValueError(
+                f"{self.folder}: expected shards that all hold out every n-th world, found n of "
+                f"{found} (0: not recorded, of an older version); pack the views again"
+            )
+        return int(found[0])
 
     def read(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
         """Read the maps of some squares, ``(G, 128, 128)`` uint8 by name, and their facts."""

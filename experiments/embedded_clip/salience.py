@@ -44,7 +44,7 @@ def contrast(images: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, to
     around = masked_mean(images, ring)
     gap = masked_mean(images, mask) - around
     spread = masked_mean((images - around[..., None, None]).square(), ring).sqrt()
-    overall = (images - images.mean((-2, -1), keepdim=True)).square().mean((-2, -1)).sqrt()
+    overall = images.std((-2, -1), correction=0)
     there = (mask.sum((-2, -1)) > 0) & (ring.sum((-2, -1)) > 0)
     gap = gap * there
     return gap, gap.abs() / (0.5 * spread + 0.5 * overall + 0.02)

@@ -94,7 +94,8 @@ class Trainer:
             batch = self._make_batch(pieces, step, generator)
         else:
             batch, self._next = self._next.result(), None
-        if config.device == "cpu" and not self._adds_negatives(step + 1):
+        more = step + 1 < config.total_steps and not self._adds_negatives(step + 1)
+        if config.device == "cpu" and more:
             later = seeded(config, step + 1)
             self._next = self._beside.submit(self._make_batch, pieces, step + 1, later)
         found = self.compute_losses(batch, torch.Generator("cpu").manual_seed(step))

@@ -127,11 +127,13 @@ def train(
         ``folder``.
 
     Raises:
-        ValueError: if the checkpoint was made with other settings.
+        ValueError: if the checkpoint was made with other settings, or the packed squares do not
+            say which worlds are held out.
         FileNotFoundError: if nothing is packed.
     """
     torch.set_num_threads(config.threads)
     pieces = Pieces(pack)
+    held_out_every = pieces.held_out_every
     with torch.device(config.device):  # all new tensors
         if minutes is not None:
             config = fit_steps(config, pieces, minutes)
@@ -143,6 +145,7 @@ def train(
         "command": "python -m experiments.embedded_clip train",
         "config": asdict(config),
         "data": pieces.summary(),
+        "held_out_every": held_out_every,
         "images_per_step": config.squares_per_step * len(VIEWS),
         "adversarial_images": config.adversarial_squares,
         "minutes": round(seconds / 60, 1),

@@ -149,7 +149,7 @@ def measure(images: torch.Tensor, salient: torch.Tensor) -> dict[str, torch.Tens
     """
     return dict(
         mean=images.mean((-2, -1)),
-        std=(images - images.mean((-2, -1), keepdim=True)).square().mean((-2, -1)).sqrt(),
+        std=images.std((-2, -1), correction=0),
         white=(images > 0.97).float().mean((-2, -1)),
         detail=background_detail(images, salient),
     )
