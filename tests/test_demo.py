@@ -14,6 +14,7 @@ import urllib.request
 import numpy as np
 import pytest
 import torch
+from browser_helpers import chromium, errors_of
 from PIL import Image
 
 from ldf_utils.clip.loading import load_clip
@@ -143,3 +144,35 @@ def test_the_page_fuses_the_sample_in_a_browser(address, tmp_path):
     assert re.search(r'id="right"[^>]*src="data:image/png;base64,', text)
     assert re.search(r'id="left"[^>]*clip-path: inset\(0px 50% 0px 0px\)', text)
     assert re.search(r'id="download"[^>]*href="data:image/png;base64,', text)
+
+
+@pytest.mark.slow
+def test_own_pictures_are_fused_when_the_button_follows_a_sentence(speaking):
+    folder = RENDERED / "parallax"
+    with chromium() as browser:
+        page = browser.new_page(bypass_csp=True)  # for wait_for_function
+        errors, asked = errors_of(page), []
+        page.on("request", lambda r: asked.append(r.post_data) if r.post_data else None)
+        page.goto(speaking)
+        page.locator("#words").wait_for()
+        page.uncheck("#align")
+        page.click("#sample")
+        page.wait_for_function("last === true && running === null")
+        for name, part in (("infrared", "ir"), ("visible", "vi")):
+            page.set_input_files(f"#{name}", sorted((folder / part).iterdir())[-1])
+        page.locator("#sentence").press_sequentially("a dark image")
+        page.click("#fuse")  # leaving the field asks for the sample with the sentence first
+        page.fill("#second", "a bright image")
+        page.locator("#second").blur()  # the words that are there now, not other pictures
+        page.wait_for_function("last === false && running === null")
+        assert page.evaluate("document.getElementById('right').src === result.fused")
+        assert page.evaluate("document.getElementById('message').textContent") == (
+            "Fused as they are."
+        )
+        page.close()
+    first, second, *_, final = map(json.loads, asked)
+    assert first["sample"] and not first["sentence"]
+    assert second["sample"] and second["sentence"] == "a dark image"
+    assert not final["sample"] and final["infrared"]["name"].startswith("0007")
+    assert (final["sentence"], final["second"]) == ("a dark image", "a bright image")
+    assert not errors

@@ -1,5 +1,7 @@
 """Detectors: the small network, its training, torchvision's from a file, and files that are not."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from PIL import Image
 from torch.testing import assert_close
 from torchvision.models import detection as published
 
-from experiments.detector import crops, loss, protocol, sentences
+from experiments.detector import __main__ as command_line
+from experiments.detector import crops, evaluation, loss, protocol, sentences
 from experiments.detector.__main__ import main
 from experiments.detector.training import DetectorConfig, train
 from ldf_utils.data.pairs import PairFolder
@@ -389,3 +392,30 @@ def test_the_shipped_detector_is_small_and_finds_people_in_both_cameras():
     rows = {(r["method"], r["class"]): r["ap50"] for r in precision_rows(found, CLASSES, draws=1)}
     assert rows["infrared", "person"] > 0.15 and rows["infrared", "vehicle"] > 0.15
     assert rows["visible", "vehicle"] > 0.05
+
+
+def test_the_weights_say_how_they_were_made(work, tmp_path):
+    output = tmp_path / "detector.pt"
+    options = ["--sources", str(RENDERED / "train"), str(tmp_path / "pool"), "--batch", "2"]
+    for name in ("pairs.json", "pairs.npy"):
+        (tmp_path / name).write_bytes((work / name).read_bytes())
+    options += ["--work", str(tmp_path), "--output", str(output), "--steps", "1"]
+    assert main(["train", *options]) == 0
+    metadata = load_detector(output).metadata
+    assert metadata["command"] == (
+        "python -m experiments.detector train --steps 1 --batch 2 "
+        "--sources ldf_utils/data/rendered/train pool"
+    )
+    assert metadata.keys() == load_detector("embedded").metadata.keys()
+    default = command_line._command(DetectorConfig(), [RENDERED / "train"])
+    assert default == "python -m experiments.detector train --steps 1950"
+
+
+def test_the_card_is_what_its_record_gives(tmp_path):
+    folder = evaluation.WEIGHTS
+    (tmp_path / evaluation.RECORD).write_bytes((folder / evaluation.RECORD).read_bytes())
+    made = evaluation.write_card(tmp_path).read_text(encoding="utf-8")
+    assert made == (folder / evaluation.CARD).read_text(encoding="utf-8")
+    record = json.loads((folder / evaluation.RECORD).read_text(encoding="utf-8"))
+    assert record["training"] == load_detector("embedded").metadata
+    assert record["bytes"] == (folder / "detector.pt").stat().st_size

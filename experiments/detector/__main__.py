@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ldf_utils
 from experiments.detector.crops import KINDS, collect
 from experiments.detector.evaluation import evaluate, write_card
 from experiments.detector.pictures import WEIGHTS
@@ -32,15 +34,29 @@ def train_shipped(
         collect(sources, work)
     network, record = train(config, work)
     metadata = record | {
-        "command": f"python -m experiments.detector train --steps {config.steps}",
+        "command": _command(config, sources),
         "data": f"{record['pairs']} rendered pairs; no real picture",
         "kinds": ", ".join(f"{kind} {share:.0%}" for kind, share in KINDS.items())
         + "; tone curves, noise, blur; 8 % inverted; what cannot be seen does not count",
         "text": f"{config.steps} steps of {config.batch} crops of 256 pixels, "
-        f"{record['minutes']} minutes of {config.threads} thread(s)",
+        f"{record['minutes']} minutes of {config.threads} thread(s); averaged weights",
     }
     save_detector(network, output, metadata)
     return metadata
+
+
+def _command(config: DetectorConfig, sources: Sequence[Path]) -> str:
+    """Return the command of a training, without where this machine keeps things."""
+    root, defaults = Path(ldf_utils.__file__).parents[1], DetectorConfig()
+    parts = ["python -m experiments.detector train", f"--steps {config.steps}"]
+    for name in ("batch", "seed", "threads"):
+        if (value := getattr(config, name)) != getattr(defaults, name):
+            parts.append(f"--{name} {value}")
+    if list(sources) != [RENDERED / "train"]:
+        places = [path.resolve() for path in sources]
+        names = [p.relative_to(root).as_posix() if root in p.parents else p.name for p in places]
+        parts.append("--sources " + shlex.join(names))
+    return " ".join(parts)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from experiments.detector.pictures import WEIGHTS, fusers, labeled_sets, methods
@@ -60,18 +59,20 @@ def clear_found(
     Returns:
         Method to the number of boxes found, at the best score over all methods, and of all.
     """
-    score, counts = best_score(findings.truth, findings.found.values()), {}
-    for method in (*SOURCES, *extra):
-        total = np.zeros(2, int)
-        for place, name in enumerate(pairs.names):
-            if name not in findings.found[method]:
-                continue
-            pair, truth = pairs[place], findings.truth[name]
-            source = pair.luminance if method == "visible" else pair.infrared
-            clear = is_clear(source if method in SOURCES else extra[method](pair), truth)
+    score = best_score(findings.truth, findings.found.values())
+    counts = {method: [0, 0] for method in (*SOURCES, *extra)}
+    for place, name in enumerate(pairs.names):
+        searched = [method for method in counts if name in findings.found[method]]
+        if not searched:
+            continue
+        pair, truth = pairs[place], findings.truth[name]
+        sources = {"visible": pair.luminance, "infrared": pair.infrared}
+        for method in searched:
+            picture = sources[method] if method in sources else extra[method](pair)
+            clear = is_clear(picture, truth)
             made = outcome(truth, findings.found[method][name], score)
-            total += [int((made.found & clear).sum()), int(clear.sum())]
-        counts[method] = total.tolist()
+            counts[method][0] += int((made.found & clear).sum())
+            counts[method][1] += int(clear.sum())
     return counts
 
 
@@ -99,10 +100,10 @@ def evaluate(
         "milliseconds_two": round(1000 * seconds_per_picture(detector, 2), 1),
         "sets": {},
     }
+    fused = fusers(methods(network))
+    rules = {rule: fused[rule] for rule in RULES if rule in fused}  # quick to make again
     for name, (pairs, labels) in labeled_sets(data_dir).items():
-        fused = fusers(methods(network))
         found = search_set(pairs, labels, detector, [*SOURCES, MERGED], fused)
-        rules = {rule: fused[rule] for rule in RULES if rule in fused}  # quick to make again
         rows = precision_rows(found, labels.classes)
         rounded = [
             {
@@ -163,8 +164,7 @@ def write_card(folder: Path = WEIGHTS) -> Path:
     for name, found in record["sets"].items():
         lines += [f"- {name}, {line}" for line in found["clear"]] or [f"- {name}: none"]
     lines += ["", *_preference(record), "", *_limits(record)]
-    if "tried" in training:
-        lines += ["", training["tried"] + "."]
+    lines += ["", "How these weights came about, and what was tried: `docs/detector.md`."]
     return write_text(folder / CARD, "\n".join(lines) + "\n")
 
 

@@ -70,9 +70,10 @@ def published(folder: Path, own: bool = False) -> Iterator[KnownPair]:
         height, width = places.shape[:2]
         places = ((places + 1) * [width, height] - 1) / 2
         points = grid((height, width), 24)
-        warp, visible, still = (_read(set_folder / part / name) for part in ("ir_warp", "vi", "ir"))
+        warp, visible = (_read(set_folder / part / name) for part in ("ir_warp", "vi"))
         lies = points
         if own:
+            still = _read(set_folder / "ir" / name)
             lies = transform(find_homography([prepare(still, visible)], np.eye(3))[0], points)
         truth = _inverse(places.astype(np.float32), lies)
         yield KnownPair(f"{set_folder.name}/{name}", warp, visible, points, truth)
@@ -139,10 +140,14 @@ def warped(pair: KnownPair, seed: int, view: tuple[float, float] | None = None) 
         size = (int(width * part * scale), int(height * part * scale))
         left, top = width * (1 - part) / 2, height * (1 - part) / 2
         matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale], [0, 0, 1]]) @ matrix
-    infrared = cv2.warpPerspective(pair.infrared, matrix, size)
+    return _seen_through(pair, matrix, size)
+
+
+def _seen_through(pair: KnownPair, matrix: Array, size: tuple[int, int]) -> KnownPair:
+    """Warp the infrared picture into one of ``(width, height)`` pixels."""
+    infrared = opencv().warpPerspective(pair.infrared, matrix, size)
     truth = transform(matrix, pair.points)
-    outside = (truth < 0).any(1) | (truth > np.array(size) - 1).any(1)
-    truth[outside] = np.nan
+    truth[((truth < 0) | (truth > np.array(size) - 1)).any(1)] = np.nan
     return KnownPair(pair.name, infrared, pair.visible, pair.points, truth)
 
 
@@ -156,10 +161,7 @@ def turned(pair: KnownPair, seed: int) -> KnownPair:
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = np.eye(3)
     matrix[:2, :2], matrix[:2, 2] = turn, middle + shift - turn @ middle
-    infrared = opencv().warpPerspective(pair.infrared, matrix, (width, height))
-    truth = transform(matrix, pair.points)
-    truth[((truth < 0) | (truth > [width - 1, height - 1])).any(1)] = np.nan
-    return KnownPair(pair.name, infrared, pair.visible, pair.points, truth)
+    return _seen_through(pair, matrix, (width, height))
 
 
 def elastic(pair: KnownPair, seed: int) -> KnownPair:

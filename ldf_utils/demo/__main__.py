@@ -202,9 +202,8 @@ def serve(
     return ThreadingHTTPServer((host, port), partial(Handler, network, speaker))
 
 
-def _speaker(weights: str, clip: str) -> Speaker | None:
-    """Return what takes sentences: the weights that were asked for, or those that ship."""
-    network = load_network(weights)
+def _speaker(network: Network, clip: str) -> Speaker | None:
+    """Return what takes sentences: the network that was asked for, or the one that ships."""
     if not isinstance(network, SentenceFusionNetwork):
         if not SENTENCE_WEIGHTS.is_file():
             return None
@@ -223,8 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clip", default="mini", metavar="NAME", help="reads the sentences")
     arguments = parser.parse_args(argv)
     try:
-        speaker = _speaker(arguments.weights, arguments.clip)
         network = load_network(arguments.weights)
+        speaker = _speaker(network, arguments.clip)
         server = serve(network, arguments.host, arguments.port, speaker)
     except (ValueError, OSError, ClipError) as error:
         print(f"error: {explain(error)}", file=sys.stderr)

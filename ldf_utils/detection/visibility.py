@@ -65,11 +65,7 @@ def contrast(gray: torch.Tensor, boxes: Boxes) -> npt.NDArray[np.float64]:
         >>> contrast(picture, Boxes.of([((15, 10, 25, 30), "person")]))
         array([0.2])
     """
-    distances = [
-        np.abs(np.cumsum(parts[0] - parts[1])).sum() / 255 if parts else np.nan
-        for parts in _histograms(gray, boxes)
-    ]
-    return np.array(distances, np.float64)
+    return np.array([_distance(*parts) if parts else np.nan for parts in _histograms(gray, boxes)])
 
 
 def is_clear(gray: torch.Tensor, boxes: Boxes) -> npt.NDArray[np.bool_]:
@@ -94,7 +90,13 @@ def is_clear(gray: torch.Tensor, boxes: Boxes) -> npt.NDArray[np.bool_]:
         >>> is_clear(picture, Boxes.of([((15, 10, 25, 30), "person")]))
         array([False])
     """
-    return (stands_out(gray, boxes) > CLEAR_AREA) & (contrast(gray, boxes) > CLEAR_CONTRAST)
+    return np.array(
+        [
+            parts is not None and _area(*parts) > CLEAR_AREA and _distance(*parts) > CLEAR_CONTRAST
+            for parts in _histograms(gray, boxes)
+        ],
+        bool,
+    )
 
 
 Histogram = npt.NDArray[np.float64]
@@ -134,3 +136,8 @@ def _area(mine: Histogram, theirs: Histogram) -> float:
     below = np.concatenate([[0.0], np.cumsum(theirs)[:-1]])
     area = float((mine * (below + theirs / 2)).sum())
     return max(area, 1 - area)
+
+
+def _distance(mine: Histogram, theirs: Histogram) -> float:
+    """Compute the Wasserstein distance, in [0, 1]."""
+    return float(np.abs(np.cumsum(mine - theirs)).sum() / 255)

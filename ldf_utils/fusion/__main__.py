@@ -102,8 +102,9 @@ def _add_sentence(parser: argparse.ArgumentParser) -> None:
 
 
 def _network(arguments: argparse.Namespace, team: Team) -> Network:
+    if arguments.weights is None:
+        arguments.weights = "shipped" if arguments.sentence is None else "sentence"
     network = network_for(arguments.weights, arguments.sentence, arguments.clip)
-    arguments.weights = arguments.weights or ("sentence" if arguments.sentence else "shipped")
     if arguments.runtime == "torch":
         return network.to(team.device)
     if team.device.type != "cpu":

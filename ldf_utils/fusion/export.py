@@ -75,7 +75,7 @@ def export_onnx(network: nn.Module, path: str | os.PathLike, *, color: bool = Tr
     onnx = needed("onnx")
     needed("onnxscript")
     model = _core(network)
-    dim = directions_of(network)
+    dim = _dim_of(network)
     graph = model.graph
     for node in graph.node:  # names of its own, so that none of ours is taken
         node.name = f"network/{node.name}"
@@ -103,18 +103,16 @@ def _core(network: nn.Module) -> Any:
     """Export the network itself, for sizes that are multiples of its own."""
     multiple = getattr(network, "multiple", 1)
     side = 4 * max(multiple, 16)
-    pair: tuple[torch.Tensor, ...]
-    pair = tuple(torch.rand(2, 1, side, side + 2 * multiple) for _ in range(2))
     sizes: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=64)}
     for axis, name in ((2, "rows"), (3, "columns")):
         least = -(-SMALLEST_SIDE // multiple)
         blocks = torch.export.Dim(name, min=least, max=_LARGEST)
         sizes[axis] = multiple * blocks if multiple > 1 else blocks
-    inputs: tuple[torch.Tensor, ...] = pair
+    inputs = [torch.rand(2, 1, side, side + 2 * multiple) for _ in range(2)]
     shapes: tuple[Any, ...] = (sizes, sizes)
-    dim = directions_of(network)
+    dim = _dim_of(network)
     if dim is not None:
-        inputs, shapes = (*pair, torch.randn(2, dim)), (sizes, sizes, None)
+        inputs, shapes = [*inputs, torch.randn(2, dim)], (*shapes, None)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         # With a gradient, networks take operators that graphs are good at.
@@ -122,7 +120,7 @@ def _core(network: nn.Module) -> Any:
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 network,
-                inputs,
+                tuple(inputs),
                 dynamo=True,
                 dynamic_shapes=shapes,
                 opset_version=OPSET,
@@ -139,7 +137,7 @@ def _core(network: nn.Module) -> Any:
     return program.model_proto
 
 
-def directions_of(network: nn.Module) -> int | None:
+def _dim_of(network: nn.Module) -> int | None:
     """Return how long the text directions are that a network takes, or None if it takes none."""
     return network.dim if isinstance(network, SentenceFusionNetwork) else None
 

@@ -57,7 +57,7 @@ class OnnxNetwork:
             raise ExportError(
                 f"{path}: expected {'no ' if spoken is None else ''}directions for this network"
             )
-        self._more = {} if directions is None else {"directions": directions.cpu().numpy()}
+        self._more = {} if directions is None else {"directions": directions.cpu().numpy().copy()}
         if set(shapes) != {"infrared", "visible"} or shapes["visible"][1] != 1:
             raise ExportError(
                 f"{path}: expected inputs infrared and visible of one channel, found {shapes}; "

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ldf_utils.clip.loading import load_clip
-from ldf_utils.clip.model import PROMPTS, ClipSpace, Prompts
+from ldf_utils.clip.model import PROMPTS, ClipSpace
 from ldf_utils.losses.direction import SHORTEST, text_directions
 from ldf_utils.networks.checkpoint import load_network
 from ldf_utils.networks.sentence import SentenceFusionNetwork
@@ -29,13 +29,12 @@ SUGGESTIONS = (
 _SAME_SPACE = 0.99
 
 
-def sentence_directions(clip: ClipSpace, sentence: str, prompts: Prompts = PROMPTS) -> torch.Tensor:
+def sentence_directions(clip: ClipSpace, sentence: str) -> torch.Tensor:
     """Compute what `SentenceFusionNetwork` reads: both text directions as unit vectors.
 
     Args:
         clip: embeds the sentences.
         sentence: what the fused picture is to be.
-        prompts: of the sources.
 
     Returns:
         ``(2, D)``, from the infrared prompt and from the visible prompt.
@@ -44,7 +43,7 @@ def sentence_directions(clip: ClipSpace, sentence: str, prompts: Prompts = PROMP
         ClipError: for a word that a small model does not know, or no word at all.
         ValueError: if the model embeds the sentence like a source prompt; see `text_directions`.
     """
-    found = text_directions(clip, replace(prompts, fused=sentence))
+    found = text_directions(clip, replace(PROMPTS, fused=sentence))
     return F.normalize(torch.stack([found.infrared, found.visible]), dim=-1)
 
 
@@ -129,12 +128,11 @@ def speak(network: nn.Module, sentence: str, clip: ClipSpace | None = None) -> n
     return network
 
 
-def network_for(weights: str | None, sentence: str | None, clip: str = "mini") -> nn.Module:
+def network_for(weights: str, sentence: str | None, clip: str = "mini") -> nn.Module:
     """Load a network by the options of a command line.
 
     Args:
-        weights: as in `load_network`; None for ``sentence`` if there is a sentence, else
-            ``shipped``.
+        weights: as in `load_network`.
         sentence: what the fused picture is to be, or None.
         clip: as in `load_clip`; used if there is a sentence.
 
@@ -142,6 +140,5 @@ def network_for(weights: str | None, sentence: str | None, clip: str = "mini") -
         ValueError: as `load_network` and `speak`.
         ClipError: as `load_clip` and `speak`.
     """
-    if sentence is None:
-        return load_network(weights or "shipped")
-    return speak(load_network(weights or "sentence"), sentence, load_clip(clip))
+    network = load_network(weights)
+    return network if sentence is None else speak(network, sentence, load_clip(clip))

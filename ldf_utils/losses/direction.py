@@ -63,9 +63,13 @@ class TextDirections:
         )
 
     def of_rows(self, rows: torch.Tensor) -> TextDirections:
-        """Return the directions of these images of a batch; itself if all have the same."""
+        """Return the directions of rows ``p * B + b`` (patch p of image b of a batch of B).
+
+        Itself if all images have the same.
+        """
         if self.infrared.ndim == 1:
             return self
+        rows = rows % len(self.infrared)
         return replace(self, infrared=self.infrared[rows], visible=self.visible[rows])
 
 
@@ -281,9 +285,7 @@ def patch_direction_loss(
         )
     if sources == "whole":
         infrared, visible = infrared[rows % batch], visible[rows % batch]
-    # The number of images is that of the sources, or where these are patches, of the sentences.
-    images = len(kept) if directions.infrared.ndim == 1 else len(directions.infrared)
-    of_patches = directions.of_rows(rows % images)
+    of_patches = directions.of_rows(rows)
     losses = direction_loss(patches, infrared, visible, of_patches, image)
     if ignore_below > 0:
         losses = torch.where(losses > ignore_below, losses, torch.zeros_like(losses))

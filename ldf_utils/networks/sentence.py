@@ -168,7 +168,7 @@ class SentenceFusionNetwork(SalientFusionNetwork):
         self._check(directions)
         last = cast(nn.Linear, self.words[-1])
         read = F.normalize(directions, dim=-1).flatten(-2) * math.sqrt(self.dim)
-        read = self.words(read.to(last.weight.dtype))
+        read = self.words(read.to(last.weight))
         levels = [x[..., None, None] for x in read.split([2 * c for c in self.channels], dim=-1)]
 
         def adjusted(level: int, features: torch.Tensor) -> torch.Tensor:
