@@ -314,6 +314,8 @@ def test_a_set_is_searched_method_by_method_and_what_was_found_is_kept(bright, t
             np.testing.assert_array_equal(again.found[method][name].corners, boxes.corners)
     lines = table.sentences(table.compare(findings, "person"))
     assert any("infrared is clearly better than visible" in line for line in lines)
+    beside = table.against(table.compare(findings, "person"), "infrared")
+    assert beside == {"better": [], "worse": ["visible"], "level": ["merged", "max"]}
 
 
 def test_a_missing_fused_picture_is_reported_and_the_rest_is_measured(bright):
@@ -333,6 +335,21 @@ def test_light_and_size_have_columns_of_their_own():
     (row,) = table.precision_rows(findings, ["person"], draws=10)
     assert (row["ap50_night"], row["ap50_day"]) == (1, 0)
     assert row["ap50_small"] == row["ap50"] and np.isnan(row["ap50_large"])
+
+
+def test_methods_are_compared_by_light_and_by_size():
+    truth = {name: Boxes.of([person(0, 0, 10, 20)]) for name in "abcd"}
+    night = {"a": True, "b": True, "c": False, "d": False}
+    only_by_night = {n: truth[n] if night[n] else Boxes.of([]) for n in truth}
+    findings = Findings(truth, {"all": truth, "night": only_by_night}, night=night)
+
+    def gain(part):
+        return [c.gain.value for c in table.compare(findings, "person", part=part, draws=50)]
+
+    assert gain("day") == [1] and gain("night") == [0]
+    assert gain("small") == gain("all") and gain("large") == []
+    day = table.compare(findings, "person", part="day", draws=50)
+    assert table.against(day, "night") == {"better": ["all"], "worse": [], "level": []}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ldf_utils.notebook import drawings
 from ldf_utils.notebook.drawings import parts
+from ldf_utils.notebook.figures import style
 
 NAMES = [name for name in drawings.__all__ if name != "Drawing"]
 
@@ -68,10 +69,10 @@ def test_the_sources_differ_without_color():
         red, green, blue = to_rgb(look["color"])
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
-    looks = parts.INFRARED, parts.VISIBLE, parts.FUSED
+    looks = style.INFRARED, style.VISIBLE, style.FUSED
     assert len({look["marker"] for look in looks}) == 3
-    assert parts.INFRARED["dash"] != parts.VISIBLE["dash"]
-    assert luminance(parts.FUSED) < min(luminance(parts.INFRARED), luminance(parts.VISIBLE)) - 0.1
+    assert style.INFRARED["dash"] != style.VISIBLE["dash"]
+    assert luminance(style.FUSED) < min(luminance(style.INFRARED), luminance(style.VISIBLE)) - 0.1
 
 
 def test_the_trained_and_the_frozen_differ_without_color():

@@ -397,6 +397,28 @@ def test_wrong_answers_get_the_hint_that_fits(name, answer, hint):
     assert not result and hint in result.hint, result.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "answer", "hint"),
+    [
+        ("check_adjust", lambda f, s, o: wide(s) * f + wide(o), "a scale of 0"),
+        ("check_adjust", lambda f, s, o: (1 + wide(s)) * (f + wide(o)), "add it last"),
+        ("check_adjust", lambda f, s, o: (1 + s) * f + o, "RuntimeError"),
+        ("check_adjust", lambda f, s, o: (1 + wide(s)) * f, "the features must be"),
+        ("check_between", lambda a, b, k: (1 - k) * a + k * b, "length 1 again"),
+        ("check_between", lambda a, b, k: F.normalize(k * a + (1 - k) * b, dim=-1), "share 0 is"),
+        ("check_between", lambda a, b, k: F.normalize(a + k * (b - a), dim=None), "last axis"),
+        ("check_between", lambda a, b, k: F.normalize(a + b, dim=-1), "the directions must be"),
+    ],
+)
+def test_wrong_answers_about_sentences_get_the_hint_that_fits(name, answer, hint):
+    result = getattr(sentence_exercises, name)(answer)
+    assert not result and hint in result.hint, result.hint
+
+
+def wide(numbers):
+    return numbers[..., None, None]
+
+
 def test_every_exercise_has_answers_here():
     known = {name for name in dir(exercises) if name.startswith("check_")}
     assert known == set(RIGHT) == set(IN_NUMPY) == {name for name, _, _ in WRONG}

@@ -76,6 +76,18 @@ def test_boxes_are_drawn_in_the_color_of_their_kind(shown):
         figures.show_boxes({"noise": picture()}, {"noise": {"odd": []}}, **TEXTS)
 
 
+@pytest.mark.parametrize("corners", [(2, 2, 6, 8), (50, 30, 60, 40), (0, 0, 64, 48)])
+def test_boxes_are_shown_enlarged_and_within_the_image(monkeypatch, corners):
+    drawn = []
+    monkeypatch.setattr(figures.output, "present", lambda fig, **texts: drawn.append(fig))
+    image = torch.zeros(1, 48, 64)
+    figures.show_boxes({"one": image}, {"one": {"found": [corners]}}, **TEXTS)
+    (left, right), (bottom, top) = drawn[0].axes[0].get_xlim(), drawn[0].axes[0].get_ylim()
+    assert -0.5 <= left <= corners[0] - 0.5 and corners[2] - 0.5 <= right <= 63.5
+    assert -0.5 <= top <= corners[1] - 0.5 and corners[3] - 0.5 <= bottom <= 47.5
+    assert (right - left) / (bottom - top) == pytest.approx(64 / 48)
+
+
 def test_a_figure_that_is_shown_keeps_its_pixels_and_colors(shown):
     fig, axis = plt.subplots(figsize=(9, 4))
     axis.imshow(picture(3, 400, 600).permute(1, 2, 0).numpy())

@@ -9,6 +9,7 @@ import torch
 from ldf_utils.data.pairs import Pair
 from ldf_utils.data.sets import rendered_sets
 from ldf_utils.notebook import candidates, examples, figures
+from ldf_utils.notebook.figures import output
 
 TEXTS = {
     "title": "A finding in words",
@@ -64,7 +65,7 @@ def test_the_night_of_the_drawings_is_the_most_informative_one():
 def test_candidates_are_squares_of_all_pairs():
     sets = {"RenderedNight": rendered_sets()["RenderedNight"]}
     made = candidates.fuse_candidates(sets, count=2, side=32, longest=64)
-    assert len(made.pairs) == 2 and {"average", "pyramid", "network", "oracle"} <= set(made.which)
+    assert made.pairs == 2 and {"average", "pyramid", "network", "oracle"} <= set(made.which)
     assert all(image.shape == (2, 1, 32, 32) for image in made.images.values())
     mean = (made.images["infrared"] + made.images["visible"]) / 2
     torch.testing.assert_close(made.images["average"], mean)
@@ -78,10 +79,8 @@ def test_a_tie_is_what_two_standard_errors_cannot_tell_apart():
         "best": best,
         "just behind": best - torch.tensor([0.1, -0.1, 0.2, -0.1]),
         "always behind": best - torch.tensor([0.2, 0.21, 0.19, 0.2]),
-        "one pair": torch.tensor([0.1]),
     }
-    which = {name: [0, 1, 2, 3] for name in scores} | {"one pair": [2]}
-    assert candidates.level_with("best", scores, which) == ["just behind"]
+    assert candidates.level_with("best", scores) == ["just behind"]
 
 
 def test_the_figures_of_the_lessons_are_written(tmp_path):
@@ -96,3 +95,17 @@ def test_the_figures_of_the_lessons_are_written(tmp_path):
     assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in "ptq")
     with pytest.raises(ValueError, match="no set"):
         figures.show_probabilities({}, "probability", **TEXTS)
+    with pytest.raises(ValueError, match="pull must have shape"):
+        figures.show_pull(image, image[0], ("a", "b"), **TEXTS)
+
+
+def test_each_of_many_points_is_drawn_in_a_look_of_its_own(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(output, "present", lambda fig, **texts: drawn.append(fig))
+    points = {f"method {k}": torch.tensor([k / 20, k % 3]) for k in range(20)}
+    figures.show_triangles(points, points, **TEXTS)
+    marks = drawn[0].axes[0].collections
+    looks = {
+        (mark.get_facecolor().tobytes(), mark.get_paths()[0].vertices.tobytes()) for mark in marks
+    }
+    assert len(marks) == len(looks) == len(points)

@@ -84,7 +84,8 @@ RANGES = {
     "02_fusion_direction": {
         "steps_matched": (0.5, 1.0),
         "alignment.average": (-1.0, 0.5),
-        "level_with_best": (0, 8),
+        "alignment.maximum": (0.0, 1.0),  # below 0 would be against the words
+        "level_with_best": (0, 4),
         "gradient_step": (0.01, 2.0),
         "blur_ratio": (1.0, 1000.0),
     },
@@ -127,7 +128,7 @@ RANGES = {
     },
     "06_detection": {
         "images": (6, 200),
-        "ap50.person.visible": (0.0, 1.0),
+        "ap50.person.visible": (0.01, 0.9),
         "ap50.person.infrared": (0.02, 1.0),
         "ap50.person.merged": (0.01, 1.0),
         "found_share.infrared": (0.05, 1.0),

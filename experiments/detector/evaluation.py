@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from experiments.detector.pictures import WEIGHTS, fusers, labeled_sets, methods
+from experiments.detector.pictures import CLASSICAL, WEIGHTS, fusers, labeled_sets, methods
 from ldf_utils.data.files import write_json, write_text
 from ldf_utils.data.pairs import PairFolder
 from ldf_utils.detection.boxes import best_score, outcome
@@ -19,7 +19,6 @@ from ldf_utils.detection.search import MERGED, SOURCES, Findings, search_set
 from ldf_utils.detection.table import compare, precision_rows
 from ldf_utils.detection.visibility import is_clear
 from ldf_utils.evaluation.evaluate import Fuser
-from ldf_utils.fusion.rules import RULES
 
 RECORD, CARD = "detector.json", "detector.md"
 
@@ -101,7 +100,7 @@ def evaluate(
         "sets": {},
     }
     fused = fusers(methods(network))
-    rules = {rule: fused[rule] for rule in RULES if rule in fused}  # quick to make again
+    rules = {rule: fused[rule] for rule in CLASSICAL}  # quick to make again
     for name, (pairs, labels) in labeled_sets(data_dir).items():
         found = search_set(pairs, labels, detector, [*SOURCES, MERGED], fused)
         rows = precision_rows(found, labels.classes)

@@ -15,10 +15,16 @@ from ldf_utils.data.state_dict import WeightsError
 from ldf_utils.detection.labels import Labels, labels_of_sets
 from ldf_utils.evaluation.evaluate import Fuser
 from ldf_utils.fusion.inference import fuse_tensors
-from ldf_utils.fusion.rules import RULES
+from ldf_utils.fusion.rules import average, laplacian_pyramid, maximum
 from ldf_utils.networks.checkpoint import load_network
 
 WEIGHTS = Path(ldf_utils.__file__).parent / "weights"
+CLASSICAL: dict[str, Picture] = {
+    "average": average,
+    "maximum": maximum,
+    "pyramid": laplacian_pyramid,
+}
+"""The rules that take part, under the names of notebook 06."""
 
 
 def labeled_sets(data_dir: str | Path | None = None) -> dict[str, tuple[PairFolder, Labels]]:
@@ -38,7 +44,7 @@ def methods(network: str = "") -> dict[str, Picture]:
         "visible": lambda infrared, visible: visible,
         "infrared": lambda infrared, visible: infrared,
     }
-    found |= {name: RULES[name] for name in ("average", "maximum", "laplacian_pyramid")}
+    found |= CLASSICAL
     for name, file in {"shipped": "shipped", "LD-Lite": "ld-lite", "trained": network}.items():
         if file:
             try:

@@ -116,7 +116,9 @@ def run_protocol(
                 per_method.setdefault(name, {}).setdefault(method, []).append(row)
     record = {
         "command": f"python -m experiments.detector protocol --steps {steps} --batch {batch} "
-        f"--seeds {seeds}" + (" --data DIR" if data_dir else ""),
+        f"--seeds {seeds}"
+        + (" --data DIR" if data_dir else "")
+        + (" --network FILE" if network else ""),
         "steps": steps,
         "batch": batch,
         "seeds": seeds,

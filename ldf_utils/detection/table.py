@@ -50,21 +50,25 @@ def precision_rows(
         if not truth:
             continue
         matches = match(truth, found, list(SIZES))
-        lights = {
-            light: [name for name in truth if findings.night.get(name, False) == (light == "night")]
-            for light in ("day", "night")
-        }
         for c in classes:
             whole = precision(matches[c, "all"], draws=draws, seed=seed)
             row: Row = {"method": method, "class": c, "ap50": whole.ap50, "ap": whole.ap}
             row["low"], row["high"] = whole.interval
             row["ap50_low"], row["ap50_high"] = whole.ap50_interval
-            for light, names in lights.items():
-                row[f"ap50_{light}"] = _ap50(truth, found, names, c)
+            for light in ("day", "night"):
+                row[f"ap50_{light}"] = _ap50(truth, found, _pictures(findings, method, light), c)
             for size in list(SIZES)[1:]:
                 row[f"ap50_{size}"] = float(average_precision(matches[c, size])[0])
             rows.append(row | {"boxes": whole.boxes, "images": len(truth)})
     return rows
+
+
+def _pictures(findings: Findings, method: str, part: str) -> list[str]:
+    """List the pictures of a method that belong to a part: ``day``, ``night``, or any other."""
+    found = findings.found[method]
+    if part not in ("day", "night"):
+        return list(found)
+    return [name for name in found if findings.night.get(name, False) == (part == "night")]
 
 
 def _ap50(
@@ -94,36 +98,66 @@ class Comparison:
     gain: Difference
 
 
-def compare(findings: Findings, name: str, *, draws: int = 1000, seed: int = 0) -> list[Comparison]:
+def compare(
+    findings: Findings, name: str, *, part: str = "all", draws: int = 1000, seed: int = 0
+) -> list[Comparison]:
     """Compare each two methods on a class, on the pictures that both have.
 
+    Args:
+        findings: of `ldf_utils.detection.search.search_set`.
+        name: of the class.
+        part: ``day`` or ``night``, or boxes of a size: ``small``, ``medium``, ``large``, ``all``.
+        draws: of the bootstrap over pictures.
+        seed: of the draws.
+
     Returns:
-        Largest difference first.
+        Largest difference first; nothing where no box counts.
     """
+    size = part if part in SIZES else "all"
     known: dict[tuple[str, tuple[str, ...]], tuple[Matches, Floats]] = {}
 
     def measured(method: str, images: tuple[str, ...]) -> tuple[Matches, Floats]:
         """Match and draw a method once for each selection of pictures."""
         if (method, images) not in known:
             found = findings.found[method]
-            matches = match({n: findings.truth[n] for n in images}, {n: found[n] for n in images})
-            weights = draw_weights(len(images), draws, seed)
-            known[method, images] = matches[name, "all"], samples(matches[name, "all"], weights)
+            truth = {n: findings.truth[n] for n in images}
+            mine = match(truth, {n: found[n] for n in images}, [size])[name, size]
+            known[method, images] = mine, samples(mine, draw_weights(len(images), draws, seed))
         return known[method, images]
 
     result = []
     for first, second in itertools.combinations(findings.found, 2):
-        theirs = findings.found[second]
-        images = tuple(n for n in findings.found[first] if n in theirs)
+        images = tuple(n for n in _pictures(findings, first, part) if n in findings.found[second])
         if not images:
             continue
         (a, a_drawn), (b, b_drawn) = measured(first, images), measured(second, images)
+        if not a.truth.sum():
+            continue
         gain = difference(a, b, drawn=(a_drawn, b_drawn))
         if gain.value < 0:
             first, second = second, first
             gain = Difference(-gain.value, -gain.high, -gain.low)
         result.append(Comparison(name, first, second, gain))
     return sorted(result, key=lambda c: -c.gain.value)
+
+
+def against(comparisons: Sequence[Comparison], reference: str) -> dict[str, list[str]]:
+    """Sort methods by how they compare with another one, of which none is called the best.
+
+    Args:
+        comparisons: of `compare`.
+        reference: a method.
+
+    Returns:
+        ``better`` and ``worse``: methods whose difference from it is beyond chance; ``level``: all
+        others, which these pictures cannot tell from it.
+    """
+    found: dict[str, list[str]] = {"better": [], "worse": [], "level": []}
+    for c in comparisons:
+        if reference in (c.better, c.worse):
+            other, kind = (c.worse, "worse") if c.better == reference else (c.better, "better")
+            found[kind if c.gain.clear else "level"].append(other)
+    return found
 
 
 def sentences(comparisons: Sequence[Comparison]) -> list[str]:

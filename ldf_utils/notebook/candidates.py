@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from ldf_utils.clip.model import resize_square
 from ldf_utils.data.images import luminance, read_image
+from ldf_utils.data.names import find_picture
 from ldf_utils.data.pairs import PairFolder
 from ldf_utils.data.state_dict import WeightsError
 from ldf_utils.fusion.rules import RULES
@@ -18,11 +20,6 @@ from ldf_utils.networks.checkpoint import load_network
 
 LABELS = {"laplacian_pyramid": "pyramid", "guided_filter": "guided"}
 """Short names of rules for figures."""
-
-
-def to_square(image: torch.Tensor, side: int) -> torch.Tensor:
-    """Resize ``(B, 1, H, W)`` to ``(B, 1, side, side)``, as CLIP does."""
-    return F.interpolate(image, (side, side), mode="bilinear", antialias=True)
 
 
 def shrink(image: torch.Tensor, longest: int) -> torch.Tensor:
@@ -37,24 +34,24 @@ class Candidates:
     """Hold the sources and the fused images of N pairs as squares ``(n, 1, side, side)``.
 
     Attributes:
-        pairs: set and stem of each pair.
+        pairs: how many there are.
         images: ``infrared``, ``visible`` and each method to its squares.
         which: method to the numbers of the pairs that it has; published results may lack some.
     """
 
-    pairs: list[tuple[str, str]] = field(default_factory=list)
+    pairs: int = 0
     images: dict[str, torch.Tensor] = field(default_factory=dict)
     which: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def complete(self) -> list[str]:
         """The methods that have all pairs."""
-        return [label for label, numbers in self.which.items() if len(numbers) == len(self.pairs)]
+        return [label for label, numbers in self.which.items() if len(numbers) == self.pairs]
 
     def add(self, label: str, images: torch.Tensor, numbers: list[int] | None = None) -> None:
         """Add a method, for all pairs if their numbers are not given."""
         self.images[label] = images
-        self.which[label] = numbers or list(range(len(self.pairs)))
+        self.which[label] = numbers or list(range(self.pairs))
 
 
 def fusers() -> dict[str, Callable[..., torch.Tensor]]:
@@ -85,57 +82,44 @@ def fuse_candidates(
     if "LD-Lite" not in methods:
         print("LD-Lite is left out; `python -m data_download get ld-lite` fetches it (2.6 MB).")
     made = Candidates()
-    rows: dict[str, list[torch.Tensor]] = {}
-    files: dict[str, dict[int, Path]] = {}
-    for name, pairs in sets.items():
+    rows: dict[str, dict[int, torch.Tensor]] = {}
+    for pairs in sets.values():
         places = torch.linspace(0, len(pairs) - 1, min(count, len(pairs))).long().tolist()
-        for place in places:
-            pair, number = pairs[place], len(made.pairs)
-            made.pairs.append((name, pair.name))
+        for pair in (pairs[place] for place in places):
             sources = shrink(pair.infrared, longest), shrink(pair.visible, longest)
+            shown = {"infrared": sources[0], "visible": sources[1]}
             with torch.no_grad():
-                fused = {label: fuse(*sources) for label, fuse in methods.items()}
-            shown = {"infrared": sources[0], "visible": sources[1], **fused}
+                shown |= {label: fuse(*sources) for label, fuse in methods.items()}
+            files = _published(pairs, pair.name)
+            shown |= {label: shrink(read_image(path), longest) for label, path in files.items()}
             for label, image in shown.items():
-                rows.setdefault(label, []).append(to_square(image, side))
-            for label, path in _published(pairs, pair.name).items():
-                files.setdefault(label, {})[number] = path
+                rows.setdefault(label, {})[made.pairs] = resize_square(image, side)
+            made.pairs += 1
     for label, squares in rows.items():
-        made.images[label] = torch.cat(squares)
+        made.images[label] = torch.cat(list(squares.values()))
         if label not in ("infrared", "visible"):
-            made.which[label] = list(range(len(made.pairs)))
-    for label, paths in files.items():
-        squares = [to_square(shrink(read_image(p), longest), side) for p in paths.values()]
-        made.add(label, torch.cat(squares), list(paths))
+            made.which[label] = list(squares)
     return made
 
 
 def _published(pairs: PairFolder, stem: str) -> dict[str, Path]:
     """Label to the file of each result that comes with a set."""
     files = {f"{m} (published)": pairs.fused_path(m, stem) for m in pairs.fused_methods()}
-    files["oracle"] = pairs.folder / "oracle" / f"{stem}.jpg"
-    return {label: path for label, path in files.items() if path and path.is_file()}
+    files["oracle"] = find_picture(pairs.folder / "oracle", stem)
+    return {label: path for label, path in files.items() if path}
 
 
-def level_with(
-    best: str, scores: Mapping[str, torch.Tensor], which: Mapping[str, list[int]]
-) -> list[str]:
+def level_with(best: str, scores: Mapping[str, torch.Tensor]) -> list[str]:
     """List the methods that the best one does not beat by two standard errors: ties.
-
-    The scores are compared pair by pair, over the pairs that both methods have.
 
     Args:
         best: the method with the highest mean.
-        scores: method to one score a pair, ``(n,)``.
-        which: method to the numbers of its pairs.
+        scores: method to one score a pair, ``(n,)``, the same pairs for all.
+
+    Example:
+        >>> scores = {"a": torch.tensor([0.5, 0.6]), "b": torch.tensor([0.4, 0.6])}
+        >>> level_with("a", scores)
+        ['b']
     """
-    level = []
-    for label, mine in scores.items():
-        common = sorted(set(which[label]) & set(which[best]))
-        if label == best or len(common) < 2:
-            continue
-        theirs = torch.stack([mine[which[label].index(i)] for i in common])
-        ahead = torch.stack([scores[best][which[best].index(i)] for i in common]) - theirs
-        if ahead.mean() <= 2 * ahead.std() / len(common) ** 0.5:
-            level.append(label)
-    return level
+    ahead = {label: scores[best] - mine for label, mine in scores.items() if label != best}
+    return [k for k, d in ahead.items() if d.mean() <= 2 * d.std() / len(d) ** 0.5]

@@ -48,13 +48,13 @@ def check_choice(answer: Any, question: str) -> Result:
     @exercise(question)
     def check(letter: Any) -> Hints:
         letters = list(choice.reasons)
-        chosen = str(letter).strip().lower() if isinstance(letter, str) else None
+        chosen = letter.strip().lower() if isinstance(letter, str) else ""
         yield expect(
             chosen in letters,
             f"choose one letter, {', '.join(letters[:-1])} or {letters[-1]}, in quotes; "
             f"got {letter!r}",
         )
-        yield expect(chosen == choice.right, f"{chosen}: {choice.reasons.get(str(chosen))}")
+        yield expect(chosen == choice.right, f"{chosen}: {choice.reasons[chosen]}")
 
     result = check(answer)
     if result:

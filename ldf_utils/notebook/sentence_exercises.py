@@ -26,9 +26,6 @@ def check_adjust(answer: Any) -> Hints:
                 wide[0] * features + wide[1]
             ),
             "the offset is not scaled: add it last": (1 + wide[0]) * (features + wide[1]),
-            "one number a channel, not a column: scale[..., None, None]": (
-                (1 + scale[:, None, None, :1]) * features + offset[:, None, None, :1]
-            ),
         },
     )
     yield expect_close("the features", found, right)

@@ -1,7 +1,8 @@
 """Drawings of the tutorial: one file each, one style, title, caption and alt text beside the code.
 
-from ldf_utils.notebook import drawings
-drawings.two_cameras.show()
+Example:
+    >>> from ldf_utils.notebook import drawings
+    >>> drawings.two_cameras.show()  # doctest: +SKIP
 """
 
 from ldf_utils.notebook.drawings.bounded_network import bounded_network

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from torch.nn import functional as F
 
 from ldf_utils.notebook.drawings import parts
-from ldf_utils.notebook.drawings.parts import FUSED, INFRARED, VISIBLE, Drawing
+from ldf_utils.notebook.drawings.parts import Drawing
+from ldf_utils.notebook.figures.style import FUSED, INFRARED, VISIBLE
 
 
 def _bands(image: torch.Tensor) -> list[torch.Tensor]:

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
 from ldf_utils.notebook.drawings import parts
-from ldf_utils.notebook.drawings.parts import FUSED, GRAY, VISIBLE, Drawing
+from ldf_utils.notebook.drawings.parts import GRAY, Drawing
+from ldf_utils.notebook.figures.style import FUSED, VISIBLE
 
 
 def _row(axis: Axes, y: float, steps: tuple[str, str], tower: str) -> None:

@@ -7,7 +7,8 @@ import math
 from matplotlib.axes import Axes
 
 from ldf_utils.notebook.drawings import parts
-from ldf_utils.notebook.drawings.parts import FUSED, INFRARED, VISIBLE, Drawing, Point
+from ldf_utils.notebook.drawings.parts import Drawing, Point
+from ldf_utils.notebook.figures.style import FUSED, INFRARED, VISIBLE
 
 _BIG = {"fontsize": 13}
 
@@ -16,9 +17,7 @@ def _triangle(axis: Axes, places: tuple[Point, Point, Point], letter: str, names
     """Draw infrared, visible and fused, with an arrow from each source to the fused one."""
     infrared, visible, fused = places
     for start, look in ((infrared, INFRARED), (visible, VISIBLE)):
-        length = math.dist(start, fused)
-        short = tuple(f + (s - f) * 0.09 / length for s, f in zip(start, fused, strict=True))
-        parts.arrow(axis, start, (short[0], short[1]), look, lw=2.0)
+        parts.arrow(axis, start, fused, look, lw=2.0, gap=0.09)
     parts.point(axis, infrared, INFRARED, f"${letter}_{{ir}}$", dy=-0.24, **_BIG)
     parts.point(axis, visible, VISIBLE, f"${letter}_{{vs}}$", dy=-0.24, **_BIG)
     parts.point(axis, fused, FUSED, f"${letter}_f$", dx=0.05, dy=0.24, **_BIG)

@@ -7,6 +7,7 @@ round, in words as in images. What is trained has a thick border, what is frozen
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,9 +31,6 @@ Point = tuple[float, float]
 INK = COLORS[0]
 GRAY = "#6b6b6b"
 PALE = "#f2f2f2"
-INFRARED: dict[str, Any] = {"color": COLORS[1], "dash": "--", "marker": "s"}
-VISIBLE: dict[str, Any] = {"color": COLORS[2], "dash": "-", "marker": "^"}
-FUSED: dict[str, Any] = {"color": INK, "dash": "-", "marker": "o"}
 TITLE_HEIGHT = 0.42
 EXAMPLE = "0014"
 """The rendered night that the drawings show: a person before a lit wall and a flat street."""
@@ -40,7 +38,7 @@ EXAMPLE = "0014"
 
 @dataclass(frozen=True)
 class Drawing:
-    """Hold a drawing and its texts, which the notebooks and the documentation share.
+    """Hold a drawing and its texts.
 
     Attributes:
         draw: paints on a canvas of `parts.canvas`.
@@ -103,7 +101,7 @@ def box(
 def arrow(
     axis: Axes, start: Point, end: Point, look: dict[str, Any] | None = None, **style: Any
 ) -> None:
-    """Draw an arrow; `bend` (radians of an arc, 0 is straight), `lw` and `dash` may be given."""
+    """Draw an arrow; `bend` (0 is straight), `lw`, `dash` and `gap` (inches left at the end)."""
     look = (look or {"color": INK, "dash": "-"}) | style
     axis.add_patch(
         FancyArrowPatch(
@@ -115,9 +113,9 @@ def arrow(
             ls=look["dash"],
             color=look["color"],
             shrinkA=0,
-            shrinkB=0,
+            shrinkB=72 * look.get("gap", 0),
             connectionstyle=f"arc3,rad={look.get('bend', 0)}",
-            zorder=look.get("zorder", 2),
+            zorder=2,
         )
     )
 
@@ -144,7 +142,6 @@ def picture(
     half, tall = width / 2, width * array.shape[0] / array.shape[1] / 2
     extent = (x - half, x + half, y - tall, y + tall)
     axis.imshow(array, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto", zorder=1)
-    axis.set(xlim=(0, WIDTH), ylim=axis.get_ylim())
     look = look or {"color": INK, "dash": "-"}
     border = {"fill": False, "ec": look["color"], "ls": look["dash"], "lw": 1.8, "zorder": 2}
     axis.add_patch(Rectangle((x - half, y - tall), width, 2 * tall, **border))
@@ -158,20 +155,15 @@ def angle_between(
     first, second = sorted(degrees)
     size = 2 * radius
     axis.add_patch(Arc(corner, size, size, theta1=first, theta2=second, color=INK, lw=1.2))
-    middle = torch.deg2rad(torch.tensor((first + second) / 2))
-    far = radius + 0.17
-    note(
-        axis,
-        corner[0] + far * torch.cos(middle).item(),
-        corner[1] + far * torch.sin(middle).item(),
-        text,
-    )
+    middle, far = math.radians((first + second) / 2), radius + 0.17
+    note(axis, corner[0] + far * math.cos(middle), corner[1] + far * math.sin(middle), text)
 
 
 @functools.cache
 def example() -> dict[str, torch.Tensor]:
     """Return one rendered pair and what the shipped network makes of it, ``(1, 1, H, W)`` each."""
-    pair = next(p for p in rendered_sets()["RenderedNight"] if p.name == EXAMPLE)
+    nights = rendered_sets()["RenderedNight"]
+    pair = nights[nights.names.index(EXAMPLE)]
     infrared, visible = pair.infrared[None], pair.luminance[None]
     fused = fuse_tensors(load_network("shipped"), infrared, visible)
-    return {"infrared": infrared, "visible": visible, "fused": fused, "color": pair.visible[None]}
+    return {"infrared": infrared, "visible": visible, "fused": fused}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.patches import Polygon
+from matplotlib.patches import Rectangle
 
 from ldf_utils.metrics import entropy
 from ldf_utils.notebook.drawings import parts
-from ldf_utils.notebook.drawings.parts import FUSED, INFRARED, INK, VISIBLE, Drawing
+from ldf_utils.notebook.drawings.parts import INK, Drawing
+from ldf_utils.notebook.figures.style import FUSED, INFRARED, VISIBLE
 
 _SIDE = 132  # pixels; far smaller than the paper's, so that several can be told apart
 _CORNERS = ((30, 300, 4), (150, 170, -5), (330, 300, 3), (470, 190, -3), (250, 12, 5))
@@ -23,19 +24,17 @@ def _cut(image: torch.Tensor, left: int, top: int) -> torch.Tensor:
 def _frame(axis: Axes, at: tuple[float, float, float], unit: float, counts: bool) -> None:
     """Draw one turned square at its middle in inches; one that does not count gets a cross."""
     x, y, degrees = at
-    half = _SIDE * unit / 2
-    turn = math.radians(degrees)
-    corners = [
-        (x + a * math.cos(turn) - b * math.sin(turn), y + a * math.sin(turn) + b * math.cos(turn))
-        for a, b in ((-half, -half), (half, -half), (half, half), (-half, half))
-    ]
+    side = _SIDE * unit
     for color, width in ((INK, 3.4), ("white", 1.6)):
-        style = {"fill": False, "ec": color, "lw": width, "zorder": 3}
-        axis.add_patch(Polygon(corners, closed=True, ls="-" if counts else ":", **style))
+        style: dict[str, Any] = {"fill": False, "ec": color, "lw": width, "zorder": 3}
+        turn: dict[str, Any] = {"angle": degrees, "rotation_point": "center"}
+        corner = (x - side / 2, y - side / 2)
+        square = Rectangle(corner, side, side, ls="-" if counts else ":", **turn, **style)
+        axis.add_patch(square)
     if not counts:
-        for a, b in ((0, 2), (1, 3)):
-            ends = list(zip(corners[a], corners[b], strict=True))
-            axis.plot(*ends, color="white", lw=1.4, ls=":", zorder=3)
+        corners = square.get_corners()
+        for ends in (corners[::2], corners[1::2]):
+            axis.plot(*ends.T, color="white", lw=1.4, ls=":", zorder=3)
 
 
 def _draw(axis: Axes) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from ldf_utils.notebook.drawings import parts
-from ldf_utils.notebook.drawings.parts import COLORS, FUSED, INFRARED, VISIBLE, Drawing
+from ldf_utils.notebook.drawings.parts import Drawing
+from ldf_utils.notebook.figures.style import COLORS, FUSED, INFRARED, VISIBLE
 
 _BACK = {"color": COLORS[4], "dash": (0, (2, 1.2)), "lw": 2.2}
 

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 
 from ldf_utils.notebook.drawings import parts
-from ldf_utils.notebook.drawings.parts import GRAY, INFRARED, INK, PALE, VISIBLE, Drawing
+from ldf_utils.notebook.drawings.parts import GRAY, INK, PALE, Drawing
+from ldf_utils.notebook.figures.style import INFRARED, VISIBLE
 
 
 def _person(axis: Axes, x: float, y: float) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from ldf_utils.notebook.figures import output
 from ldf_utils.notebook.figures.style import COLOR_MAP, COLORS, grid, grid_shape, require_some
@@ -116,8 +117,10 @@ def show_boxes(
 ) -> None:
     """Show images with the boxes that a detector found, missed, and saw where nothing is.
 
+    All images show the same part: the one that holds all boxes.
+
     Args:
-        images: label to image, ``(1 or 3, H, W)`` in [0, 1].
+        images: label to image, ``(1 or 3, H, W)`` in [0, 1], all of one size.
         boxes: label to kind to boxes ``(x0, y0, x1, y1)`` in pixels; kinds are those of
             `BOX_STYLES`.
         columns: images a row.
@@ -130,22 +133,42 @@ def show_boxes(
     arrays = {label: to_array(image) for label, image in images.items()}
     if unknown := {kind for drawn in boxes.values() for kind in drawn} - set(BOX_STYLES):
         raise ValueError(f"boxes must be {', '.join(BOX_STYLES)}, got {', '.join(sorted(unknown))}")
+    left, top, right, bottom = _part(next(iter(arrays.values())).shape, boxes)
     rows, columns = grid_shape(len(arrays), columns, columns)
-    fig, axes = grid(rows, columns, max(a.shape[0] / a.shape[1] for a in arrays.values()))
+    fig, axes = grid(rows, columns, (bottom - top) / (right - left))
     for axis, (label, array) in zip(axes.flat, arrays.items(), strict=False):
         _draw(axis, array, label)
+        axis.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
         for kind, corners in boxes.get(label, {}).items():
             for x0, y0, x1, y1 in corners:
-                place = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
-                axis.add_patch(Rectangle(*place, fill=False, ec="black", lw=2.0))
-                color, dash = BOX_STYLES[kind]
-                axis.add_patch(Rectangle(*place, fill=False, lw=1.1, ec=color, ls=dash))
-    handles = [
-        Rectangle((0, 0), 1, 1, fill=False, lw=1.6, ec=color, ls=dash)
-        for color, dash in BOX_STYLES.values()
-    ]
-    fig.legend(handles, list(BOX_STYLES), loc="outside lower center", ncols=len(handles))
+                axis.add_patch(_box((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, kind))
+    handles = [_box((0, 0), 1, 1, kind) for kind in BOX_STYLES]
+    shape: dict[str, Any] = {"ncols": len(handles), "handlelength": 3, "handleheight": 1.4}
+    fig.legend(handles, list(BOX_STYLES), loc="outside lower center", **shape)
     output.present(fig, **texts)
+
+
+def _box(corner: tuple[float, float], width: float, height: float, kind: str) -> Rectangle:
+    """Make a box whose line, dashes and all, has a black rim."""
+    color, dash = BOX_STYLES[kind]
+    rim = [withStroke(linewidth=4.0, foreground="black")]
+    return Rectangle(corner, width, height, fill=False, lw=2.0, ec=color, ls=dash, path_effects=rim)
+
+
+def _part(
+    shape: Sequence[int], boxes: Mapping[str, Mapping[str, Iterable[Sequence[float]]]]
+) -> tuple[float, float, float, float]:
+    """Find the part of an image that holds all boxes, of its proportions; all without boxes."""
+    height, width = shape[:2]
+    corners = [list(c) for drawn in boxes.values() for kind in drawn.values() for c in kind]
+    if not corners:
+        return 0, 0, width, height
+    (x0, y0), (x1, y1) = np.min(corners, axis=0)[:2], np.max(corners, axis=0)[2:]
+    scale = min(1.0, 1.15 * max((x1 - x0) / width, (y1 - y0) / height))
+    half = scale * width / 2, scale * height / 2
+    x = min(max((x0 + x1) / 2, half[0]), width - half[0])
+    y = min(max((y0 + y1) / 2, half[1]), height - half[1])
+    return x - half[0], y - half[1], x + half[0], y + half[1]
 
 
 def show_image_table(

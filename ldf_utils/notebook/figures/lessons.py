@@ -12,7 +12,15 @@ from matplotlib.axes import Axes
 
 from ldf_utils.notebook.figures import output
 from ldf_utils.notebook.figures.images import to_array
-from ldf_utils.notebook.figures.style import COLOR_MAP, COLORS, WIDTH, require_some
+from ldf_utils.notebook.figures.style import (
+    COLOR_MAP,
+    COLORS,
+    FUSED,
+    INFRARED,
+    VISIBLE,
+    WIDTH,
+    require_some,
+)
 
 
 def show_probabilities(
@@ -31,13 +39,13 @@ def show_probabilities(
     require_some(probabilities, "set")
     size = (WIDTH, 0.6 * len(probabilities) + 1.6)
     fig, axis = plt.subplots(figsize=size, layout="constrained")
-    kinds = (("infrared", COLORS[1], "s"), ("visible", COLORS[2], "^"))
+    kinds = {"infrared": INFRARED, "visible": VISIBLE}
     for row, values in enumerate(probabilities.values()):
-        for column, (kind, color, marker) in enumerate(kinds):
+        for column, (kind, look) in enumerate(kinds.items()):
             heights = [row - 0.16 + 0.32 * column] * len(values)
             name = kind if row == 0 else None
-            look: dict[str, Any] = {"color": color, "marker": marker, "label": name}
-            axis.scatter(values[:, column], heights, s=26, alpha=0.7, **look)
+            style = {"color": look["color"], "marker": look["marker"], "label": name}
+            axis.scatter(values[:, column], heights, s=26, alpha=0.7, **style)
     axis.axvline(0.5, color="black", lw=1, ls="--")
     labels = [f"{name} ({len(values)} pairs)" for name, values in probabilities.items()]
     axis.set_yticks(range(len(labels)), labels)
@@ -50,8 +58,9 @@ def show_probabilities(
 def _triangle(axis: Axes, points: Mapping[str, torch.Tensor]) -> None:
     """Draw points; arrows lead from the first two to the third."""
     places = [tuple(place.tolist()) for place in points.values()]
-    looks = [(COLORS[1], "s"), (COLORS[2], "^"), (COLORS[0], "o")]  # as in the drawings
-    looks += list(zip(itertools.cycle(COLORS[3:]), "DvPXp<>hd8", strict=False))
+    named = [(look["color"], look["marker"]) for look in (INFRARED, VISIBLE, FUSED)]
+    others = zip(itertools.cycle(COLORS[3:]), itertools.cycle("DvPXp<>hd8"), strict=False)
+    looks = itertools.chain(named, others)  # without end: every point gets one
     for label, place, (color, marker) in zip(points, places, looks, strict=False):
         look: dict[str, Any] = {"color": color, "marker": marker}
         axis.scatter(place[0], place[1], s=70, ec="white", zorder=3, label=label, **look)
@@ -102,6 +111,12 @@ def show_pull(
     Raises:
         ValueError: for a wrong shape, or if a text is missing.
     """
+    for name, values in (("image", image), ("pull", pull)):
+        if values.shape != (1, 1, *image.shape[-2:]):
+            raise ValueError(
+                f"{name} must have shape (1, 1, H, W), the same for both, got "
+                f"{tuple(values.shape)} beside {tuple(image.shape)}"
+            )
     tall = image.shape[-2] / image.shape[-1]
     fig, axes = plt.subplots(1, 2, figsize=(WIDTH, WIDTH / 2 * tall + 0.9), layout="constrained")
     axes[0].imshow(to_array(image), cmap="gray", vmin=0, vmax=1)

@@ -17,6 +17,10 @@ DPI = 110
 """Pixels per inch of a figure."""
 COLORS = ("#1b1b1b", "#d55e00", "#0072b2", "#e69f00", "#007a5e", "#56b4e9", "#8f4a78")
 """Line colors after Okabe and Ito: distinct for color-blind readers, neighbors differ in gray."""
+INFRARED: dict[str, Any] = {"color": COLORS[1], "dash": "--", "marker": "s"}
+VISIBLE: dict[str, Any] = {"color": COLORS[2], "dash": "-", "marker": "^"}
+FUSED: dict[str, Any] = {"color": COLORS[0], "dash": "-", "marker": "o"}
+"""How each kind of image looks in drawings and figures."""
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
