@@ -86,6 +86,7 @@ def test_boxes_are_shown_enlarged_and_within_the_image(monkeypatch, corners):
     assert -0.5 <= left <= corners[0] - 0.5 and corners[2] - 0.5 <= right <= 63.5
     assert -0.5 <= top <= corners[1] - 0.5 and corners[3] - 0.5 <= bottom <= 47.5
     assert (right - left) / (bottom - top) == pytest.approx(64 / 48)
+    plt.close(drawn[0])
 
 
 def test_a_figure_that_is_shown_keeps_its_pixels_and_colors(shown):

@@ -3,6 +3,7 @@
 import matplotlib
 
 matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -109,3 +110,4 @@ def test_each_of_many_points_is_drawn_in_a_look_of_its_own(monkeypatch):
         (mark.get_facecolor().tobytes(), mark.get_paths()[0].vertices.tobytes()) for mark in marks
     }
     assert len(marks) == len(looks) == len(points)
+    plt.close(drawn[0])
