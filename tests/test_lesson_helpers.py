@@ -1,5 +1,7 @@
 """What only the lessons use: winners in words, squares of scenes, patches beside their image."""
 
+from dataclasses import replace
+
 import matplotlib
 import pytest
 import torch
@@ -44,7 +46,9 @@ def test_where_people_are_known_the_square_shows_one():
     pair, squares, chosen = telling_square(pairs, candidates=3, side=96)
     assert len(squares) == 3 and pair.name == pairs[chosen].name
     assert squares[chosen].shape == (2, 96, 96)
-    assert truth_of(pair) is not None
+    truth = truth_of(pair)
+    people = replace(pair, visible=(truth.people & truth.warm).float())
+    assert warm_square(people, side=96)[1].any()
 
 
 def test_patches_are_shown_beside_their_image(capsys):

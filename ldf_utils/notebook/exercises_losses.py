@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch.nn.functional import cosine_similarity
 
+from ldf_utils.losses.direction import TextDirections, angle_loss, direction_loss
 from ldf_utils.notebook.answers import (
     Hints,
     exercise,
@@ -60,15 +60,9 @@ def check_patch_loss(answer: Any) -> Hints:
         random_numbers(8, seed=seed) - 0.5 for seed in range(1, 5)
     )
 
-    def term(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        cosines = cosine_similarity(patches - infrared, one[None], dim=1)
-        cosines = cosines + cosine_similarity(patches - visible, other[None], dim=1)
-        return 1 - cosines / 2
-
-    each = term(text_infrared, text_visible)
-    middle = patches.mean(0)
-    of_mean = 1 - 0.5 * cosine_similarity(middle - infrared, text_infrared, dim=0)
-    of_mean = of_mean - 0.5 * cosine_similarity(middle - visible, text_visible, dim=0)
+    words = TextDirections(text_infrared, text_visible)
+    swapped = TextDirections(text_visible, text_infrared)
+    each = direction_loss(patches, infrared, visible, words)
     found = answer(patches, infrared, visible, text_infrared, text_visible)
     yield expect_no_mistake(
         found,
@@ -77,10 +71,10 @@ def check_patch_loss(answer: Any) -> Hints:
             "each of the two parts has the weight one half": 2 * each.mean(),
             "that is the mean cosine; a loss falls when it rises": 1 - each.mean(),
             "compare each image direction with the text of the same source": (
-                term(text_visible, text_infrared).mean()
+                direction_loss(patches, infrared, visible, swapped).mean()
             ),
             "compute the loss of each patch, then the mean; not the loss of the mean patch": (
-                of_mean
+                direction_loss(patches.mean(0), infrared, visible, words)
             ),
         },
     )
@@ -94,19 +88,19 @@ def check_angle_loss(answer: Any) -> Hints:
     The embeddings do not have length 1, so the cosines need their denominators.
     """
     fused, infrared, visible = (random_numbers(8, seed=seed) - 0.5 for seed in range(3))
-    cosines = cosine_similarity(fused, infrared, dim=0) + cosine_similarity(fused, visible, dim=0)
+    term = angle_loss(fused, infrared, visible)
     products = fused @ infrared + fused @ visible
     found = answer(fused, infrared, visible)
     yield expect_no_mistake(
         found,
         {
-            "each of the two parts has the weight one half": 2 - cosines,
-            "that is the mean cosine; the term is 0 where all three agree": 0.5 * cosines,
+            "each of the two parts has the weight one half": 2 * term,
+            "that is the mean cosine; the term is 0 where all three agree": 1 - term,
             "this is right for vectors of length 1, and these have other lengths: divide each "
             "product by both lengths": 1 - 0.5 * products,
         },
     )
-    yield expect_close("the term", found, 1 - 0.5 * cosines)
+    yield expect_close("the term", found, term)
 
 
 @exercise("A threshold that keeps a given fraction")

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from ldf_utils.data.pairs import Pair
-from ldf_utils.data.truth import truth_of, warm_people
+from ldf_utils.data.truth import truth_of
 from ldf_utils.metrics import entropy
 
 
@@ -23,8 +23,8 @@ def warm_square(pair: Pair, side: int) -> torch.Tensor:
         Infrared and visible luminance, ``(2, side, side)`` in [0, 1].
     """
     truth = truth_of(pair)  # None for a real pair
-    known = truth is not None and warm_people(pair)
-    shown = (truth.people & truth.warm).float() if truth and known else pair.infrared
+    people = (truth.people & truth.warm).float() if truth else None
+    shown = pair.infrared if people is None or not people.any() else people
     near, far = (
         avg_pool2d(shown, k, stride=1, padding=k // 2, count_include_pad=False) for k in (17, 65)
     )

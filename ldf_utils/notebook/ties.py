@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def leaders(scores: Mapping[str, float], margin: float, highest: bool = False) -> list[str]:
-    """List the names with the best score and those less than a margin behind it, best first.
+    """List the names with the best score and those at most a margin behind it, best first.
 
     Args:
         scores: name to score.

@@ -36,7 +36,7 @@ def show_patches(
         raise ValueError(f"{len(patches)} patches must have as many outlines, got {len(outlines)}")
     rows, columns = (2, (len(patches) + 1) // 2) if len(patches) > 3 else (1, len(patches))
     fig = plt.figure(figsize=(WIDTH, 0.56 * WIDTH), layout="constrained")
-    grid = fig.add_gridspec(rows, 2 * columns, width_ratios=[1] * (2 * columns))
+    grid = fig.add_gridspec(rows, 2 * columns)
     whole = fig.add_subplot(grid[:, :columns])
     shown = to_array(image)
     whole.imshow(shown, cmap="gray", vmin=0, vmax=1)
