@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-# Test processes; each notebook takes up to 2 GB, the last one 4 GB.
+# Processes of tests and of notebooks; each notebook takes up to 2 GB, the last one 4 GB, alone.
 JOBS ?= 2
 PARALLEL := --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
@@ -19,14 +19,14 @@ endif
 help: ## say what the commands do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  PYTHON=python3.12 chooses the Python for .venv; LDF_DATA_DIR=DIR names a folder of sets;"
-	@echo "  JOBS=1 make test takes less memory than the two processes of the default;"
+	@echo "  JOBS=1 make test (or tutorial) takes less memory than the two processes of the default;"
 	@echo "  DATA=rendered make tutorial fetches nothing; by default a few real pairs come first"
 	@echo "  (at most 15 MB); DATA=real fetches the small public sets whole (about 43 MB)"
 
 install: $(STAMP) ## create .venv and install (the others do it when needed)
 
 tutorial: $(STAMP) ## run every notebook; pages, network, fused pictures, metrics in runs/tutorial
-	$(RUN) -m tools.notebooks tutorial --data $(PAIRS)
+	$(RUN) -m tools.notebooks tutorial --data $(PAIRS) --jobs $(JOBS)
 
 notebooks: $(STAMP) ## execute the committed notebooks in place, on rendered pairs
 	$(RUN) -m tools.cells

@@ -141,7 +141,7 @@ def test_the_tutorial_begins_with_the_tour_unless_other_pairs_are_named(make):
     for chosen in ("", "real", "rendered"):
         arguments = [f"DATA={chosen}"] if chosen else []
         code, _, log = make("tutorial", "PYTHON=fakepython", *arguments)
-        wanted = f"tools.notebooks tutorial --data {chosen or 'tour'}"
+        wanted = f"tools.notebooks tutorial --data {chosen or 'tour'} --jobs 2"
         assert code == 0 and log.rstrip().endswith(wanted)
     code, output, log = make("tutorial", "PYTHON=fakepython", "DATA=mine")
     assert code != 0 and 'got "mine"' in output and "LDF_DATA_DIR" in output and log == ""

@@ -15,8 +15,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ldf_utils.notebook.run_record import read_metrics, update_metrics
-from tools import notebooks, runner
-from tools.notebook_files import NotebookError, code_cells, heading_above, read_notebook
+from tools import notebooks, parallel, runner
+from tools.notebook_files import NOTEBOOKS, NotebookError, code_cells, heading_above, read_notebook
 from tools.progress import Progress, tree_memory
 from tools.runner import run_notebook
 
@@ -210,8 +210,54 @@ def test_an_interrupt_ends_the_run_and_keeps_the_pages(tmp_path, monkeypatch, pr
     sources = [write(tmp_path / "in", name, "1") for name in ("00_a", "01_b")]
     outcomes = notebooks.tutorial(sources, tmp_path / "run", progress=progress)
     assert [outcome.status for outcome in outcomes] == ["interrupted"]
-    assert notebooks.summary(outcomes, 2, progress) == 130
+    assert notebooks.summary(outcomes, 2, progress, 1.0) == 130
     assert (tmp_path / "run" / "index.html").is_file()
+
+
+def test_notebooks_run_side_by_side(tmp_path, progress, log):
+    """The first waits for what the second writes; with one after the other it would fail."""
+    waits = """\
+import pathlib, time
+for _ in range(600):
+    if pathlib.Path('written.txt').is_file():
+        break
+    time.sleep(0.1)
+print(pathlib.Path('written.txt').read_text())"""
+    sources = [
+        write(tmp_path / "in", "00_waits", waits),
+        write(tmp_path / "in", "01_writes", "open('written.txt', 'w').write('from 01')"),
+    ]
+    run = tmp_path / "run"
+    outcomes = notebooks.tutorial(sources, run, jobs=2, progress=progress)
+    assert [(o.name, o.status) for o in outcomes] == [("00_waits", "done"), ("01_writes", "done")]
+    assert "from 01" in (run / "00_waits.html").read_text()
+    assert set(read_metrics(run)) == {"00_waits", "01_writes"}
+    said = log.getvalue()
+    assert said.index("[2/2] 01_writes") < said.index("done, 2 of 2 cells"), "begun beside 00"
+    assert all(40 < outcome.peak_memory_mb < 500 for outcome in outcomes)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "running", "chosen"),
+    [
+        (["00_a", "04_training", "05_evaluation"], [], "04_training"),
+        (["00_a", "05_evaluation"], ["04_training"], "00_a"),
+        (["05_evaluation", "06_detection"], ["04_training"], None),
+        (["05_evaluation", "06_detection"], ["00_a"], "05_evaluation"),
+        (["08_b", "09_scaling_out"], [], "08_b"),
+        (["09_scaling_out"], ["08_b"], None),
+        (["09_scaling_out"], [], "09_scaling_out"),
+        (["00_a"], ["09_scaling_out"], None),
+        ([], ["00_a"], None),
+    ],
+)
+def test_a_notebook_begins_when_what_it_needs_is_there(waiting, running, chosen):
+    assert parallel.next_notebook(waiting, running) == chosen
+
+
+def test_the_notebooks_that_wait_exist():
+    names = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
+    assert {*parallel.NEEDS, *set().union(*parallel.NEEDS.values()), *parallel.ALONE} <= names
 
 
 def test_what_jupyterlab_left_in_the_default_folder_moves_aside(tmp_path, monkeypatch):

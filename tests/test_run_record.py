@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -105,8 +106,8 @@ def test_the_environment_report(monkeypatch, capsys, tmp_path):
     assert str(tmp_path) not in printed and printed.count("\n") == 2
     monkeypatch.delenv("LDF_DATA_DIR")
     assert run_record.environment()["pairs"] == "rendered"
-    monkeypatch.setattr(run_record.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(run_record.torch.cuda, "get_device_name", lambda: "a large GPU")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a large GPU")
     assert run_record.environment()["accelerator"] == "a large GPU"
 
 
@@ -125,3 +126,10 @@ def test_metadata_of_a_missing_package(monkeypatch):
         ),
     )
     assert run_record.environment()["open_clip"] == "not installed"
+
+
+def test_records_of_notebooks_that_run_side_by_side_are_all_kept(run):
+    names = [f"{n:02d}" for n in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: run_record.update_metrics(run, name, seconds=1.0), names))
+    assert sorted(run_record.read_metrics(run)) == names

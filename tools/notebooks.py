@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -31,10 +32,10 @@ from tools.notebook_files import (
     write_notebook,
 )
 from tools.pages import write_page
+from tools.parallel import run_side_by_side
 from tools.progress import Progress
-from tools.real_data import fetch
 from tools.run_index import write_index
-from tools.runner import CELL_SECONDS, Outcome, run_notebook
+from tools.runner import CELL_SECONDS, Outcome, run_notebook, thread_count
 
 RUNS = ROOT / "runs"
 
@@ -58,16 +59,28 @@ def fresh_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _run_in_turn(
+def _run_all(
     sources: Sequence[Path],
     outputs: Path,
     folder: Path,
     *,
+    jobs: int,
     environment: Mapping[str, str | None] | None = None,
     cell_seconds: float,
     progress: Progress,
 ) -> Iterator[tuple[Path, Outcome]]:
-    """Run notebooks one after the other until one is interrupted."""
+    """Run notebooks, one after the other or side by side, until one is interrupted."""
+    if jobs > 1 and len(sources) > 1:
+        yield from run_side_by_side(
+            sources,
+            outputs,
+            folder,
+            jobs=jobs,
+            environment=environment,
+            cell_seconds=cell_seconds,
+            progress=progress,
+        )
+        return
     for i, source in enumerate(sources, start=1):
         outcome = run_notebook(
             source,
@@ -87,16 +100,18 @@ def tutorial(
     sources: Sequence[Path],
     folder: Path,
     *,
+    jobs: int = 1,
     cell_seconds: float = CELL_SECONDS,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> list[Outcome]:
-    """Run notebooks one after the other into a folder, and write the pages.
+    """Run notebooks into a folder, and write the pages.
 
     Args:
         sources: the notebooks.
         folder: gets ``NAME.ipynb``, ``NAME.html``, ``index.html``, ``metrics.json`` and what the
             notebooks write.
+        jobs: how many run at a time, see `tools.parallel`.
         cell_seconds: how long a cell may take.
         resume: use the folder as it is; by default it starts empty, see `fresh_folder`.
         progress: where to report.
@@ -108,10 +123,15 @@ def tutorial(
         fresh_folder(folder)
     outcomes: list[Outcome] = []
     names = [path.stem for path in sources]
-    for source, outcome in _run_in_turn(
-        sources, folder, folder, cell_seconds=cell_seconds, progress=progress or Progress()
+    for source, outcome in _run_all(
+        sources,
+        folder,
+        folder,
+        jobs=jobs,
+        cell_seconds=cell_seconds,
+        progress=progress or Progress(),
     ):
-        outcomes.append(outcome)
+        outcomes = sorted([*outcomes, outcome], key=lambda one: names.index(one.name))
         if (folder / source.name).is_file():
             write_page(folder / source.name, names)
         write_index(folder, outcomes)
@@ -127,6 +147,7 @@ def refresh(
     sources: Sequence[Path],
     folder: Path,
     *,
+    jobs: int = 1,
     cell_seconds: float = CELL_SECONDS,
     resume: bool = False,
     progress: Progress | None = None,
@@ -146,10 +167,11 @@ def refresh(
         executed = Path(temporary)
         (executed / "no-weights").mkdir()
         environment = {"LDF_DATA_DIR": None, "LDF_WEIGHTS_DIR": str(executed / "no-weights")}
-        for source, outcome in _run_in_turn(
+        for source, outcome in _run_all(
             sources,
             executed,
             folder,
+            jobs=jobs,
             environment=environment,
             cell_seconds=cell_seconds,
             progress=progress,
@@ -166,13 +188,11 @@ def refresh(
     return outcomes
 
 
-def summary(outcomes: Sequence[Outcome], expected: int, progress: Progress) -> int:
+def summary(outcomes: Sequence[Outcome], expected: int, progress: Progress, seconds: float) -> int:
     """Report how the run went; return the exit code."""
     failed = [outcome for outcome in outcomes if outcome.status != "done"]
-    minutes = sum(outcome.seconds for outcome in outcomes) / 60
-    progress.line(
-        f"\n{len(outcomes) - len(failed)} of {expected} notebooks done in {minutes:.1f} minutes"
-    )
+    done = len(outcomes) - len(failed)
+    progress.line(f"\n{done} of {expected} notebooks done in {seconds / 60:.1f} minutes")
     for outcome in failed:
         progress.line(f"{outcome.status.upper()} {outcome.name}: {outcome.error}")
     if any(outcome.status == "interrupted" for outcome in outcomes):
@@ -207,6 +227,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--cell-seconds", type=float, default=CELL_SECONDS, help="limit of one cell"
         )
+        command.add_argument(
+            "--jobs",
+            type=int,
+            default=min(2, thread_count()),
+            help="notebooks that run at a time, up to 2 GB each (default: 2 with 2 cores or more)",
+        )
     commands.choices["tutorial"].add_argument(
         "--data",
         choices=("tour", "real", "rendered"),
@@ -223,8 +249,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 if all notebooks ran, 1 if one failed, 2 for wrong arguments."""
     arguments = _parser().parse_args(argv)
     folder, pages = arguments.folder, arguments.command == "tutorial"
-    progress = Progress()
+    progress, begun = Progress(), time.monotonic()
     if pages and arguments.data == "real":
+        from tools.real_data import fetch  # loads torch
+
         real = fetch(ROOT / "data", say=progress.line)
         if real is not None:
             os.environ["LDF_DATA_DIR"] = str(real)
@@ -241,6 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         outcomes = (tutorial if pages else refresh)(
             sources,
             folder,
+            jobs=arguments.jobs,
             cell_seconds=arguments.cell_seconds,
             resume=bool(arguments.only),
             progress=progress,
@@ -248,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NotebookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    code = summary(outcomes, len(sources), progress)
+    code = summary(outcomes, len(sources), progress, time.monotonic() - begun)
     if pages:
         progress.line(f"pages: {folder / 'index.html'}")
     return code

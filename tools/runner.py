@@ -101,18 +101,21 @@ def thread_count() -> int:
 
 
 @contextlib.contextmanager
-def kernel_environment(run_dir: Path, changes: Mapping[str, str | None]) -> Iterator[None]:
+def kernel_environment(
+    run_dir: Path, changes: Mapping[str, str | None], threads: int | None = None
+) -> Iterator[None]:
     """Set the environment that kernels inherit, and restore it at the end.
 
-    The number of threads is set (unless the user has), progress bars are off (they leave widgets
-    in the notebook; the runner itself reports progress), the package is found in this checkout,
-    and relative folders become absolute, because the kernel works in another directory.
+    The number of threads is set (by default `thread_count`) unless the user has, progress bars are
+    off (they leave widgets in the notebook; the runner itself reports progress), the package is
+    found in this checkout, and relative folders become absolute, because the kernel works in
+    another directory.
     """
-    threads = os.environ.get("OMP_NUM_THREADS", str(thread_count()))
+    number = os.environ.get("OMP_NUM_THREADS", str(threads or thread_count()))
     values: dict[str, str | None] = {
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
+        "OMP_NUM_THREADS": number,
+        "MKL_NUM_THREADS": number,
+        "OPENBLAS_NUM_THREADS": number,
         "TQDM_DISABLE": "1",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONPATH": os.pathsep.join(
@@ -149,6 +152,7 @@ def run_notebook(
     parameters: Mapping[str, Any] | None = None,
     environment: Mapping[str, str | None] | None = None,
     cell_seconds: float = CELL_SECONDS,
+    threads: int | None = None,
     progress: Progress | None = None,
     label: str = "",
 ) -> Outcome:
@@ -165,6 +169,7 @@ def run_notebook(
         parameters: values in place of the defaults of the parameters cell.
         environment: variables for the kernel on top of `kernel_environment`; None removes one.
         cell_seconds: how long a cell may take.
+        threads: how many threads the kernel may use, unless ``OMP_NUM_THREADS`` says so.
         progress: where to report; standard output by default.
         label: a prefix of the messages, "[2/6]".
 
@@ -190,7 +195,7 @@ def run_notebook(
     progress.start()
     progress.line(f"{label} {name}".strip())
     watch, begun = Watch(progress), time.monotonic()
-    with kernel_environment(run_dir, environment or {}):
+    with kernel_environment(run_dir, environment or {}, threads):
         watch.start()
         try:
             status, error = _execute(
@@ -213,13 +218,18 @@ def run_notebook(
     )
     recorded = {k: getattr(outcome, k) for k in ("status", "seconds", "peak_memory_mb", "error")}
     update_metrics(run_dir, name, **recorded)
-    progress.line(
-        f"  {clock(seconds):>5}  {status}, {outcome.cells_run} of {total} cells, "
-        f"peak memory {outcome.peak_memory_mb:.0f} MB"
-    )
-    if error is not None:
-        progress.line(f"  {'':>5}  {name}: {error}")
+    report(outcome, progress)
     return outcome
+
+
+def report(outcome: Outcome, progress: Progress) -> None:
+    """Say how a notebook ended."""
+    progress.line(
+        f"  {clock(outcome.seconds):>5}  {outcome.status}, {outcome.cells_run} of {outcome.cells} "
+        f"cells, peak memory {outcome.peak_memory_mb:.0f} MB"
+    )
+    if outcome.error is not None:
+        progress.line(f"  {'':>5}  {outcome.name}: {outcome.error}")
 
 
 def _execute(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from filelock import FileLock
 
 from ldf_utils.data.files import run_dir, write_json
 
@@ -47,6 +47,7 @@ def release_memory() -> None:
 
 def environment() -> dict[str, str]:
     """Return what the numbers of a run depend on: versions, threads, accelerator, data, CLIP."""
+    import torch  # here, so that what runs notebooks does not load it
 
     def version(package: str) -> str:
         try:
@@ -103,15 +104,20 @@ def read_metrics(folder: str | os.PathLike | None = None) -> dict[str, dict[str,
 def update_metrics(folder: str | os.PathLike, notebook: str, **entries: Any) -> None:
     """Set entries of one notebook's record in ``metrics.json``, atomically.
 
+    Notebooks that run side by side wait for each other: a lock lies beside the file.
+
     Args:
         folder: the run folder.
         notebook: the stem of the notebook, "04_training".
         **entries: what to set; an entry that is None is removed.
     """
-    records = read_metrics(folder)
-    record = {**records.get(notebook, {}), **entries}
-    records[notebook] = {key: value for key, value in record.items() if value is not None}
-    write_json(Path(folder) / METRICS_FILE, dict(sorted(records.items())))
+    path = Path(folder) / METRICS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{METRICS_FILE}.lock")):
+        records = read_metrics(folder)
+        record = {**records.get(notebook, {}), **entries}
+        records[notebook] = {key: value for key, value in record.items() if value is not None}
+        write_json(path, dict(sorted(records.items())))
 
 
 def _plain(name: str, value: Any) -> Any:
