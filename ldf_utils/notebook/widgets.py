@@ -139,6 +139,27 @@ def wipe(left: torch.Tensor, right: torch.Tensor, position: float) -> torch.Tens
     return mixed
 
 
+def show_wipe(images: Mapping[str, torch.Tensor], left: str, right: str, line: float) -> None:
+    """Show two images in one place, with a line between them.
+
+    Args:
+        images: label to image, ``(1 or 3, H, W)`` in [0, 1].
+        left: label of the image left of the line.
+        right: label of the one right of it.
+        line: as ``position`` in `wipe`.
+
+    Raises:
+        ValueError: as `wipe`.
+    """
+    figures.show_images(
+        {f"{left} | {right}": wipe(images[left], images[right], line)},
+        title=f"Left of the line: {left}; right of it: {right}",
+        caption="The line lies where the slider is.",
+        alt=f"One image: {left} up to {line:.0%} of its width, {right} from there on.",
+        columns=1,
+    )
+
+
 def compare_slider(
     images: Mapping[str, torch.Tensor],
     *,
@@ -159,15 +180,6 @@ def compare_slider(
         raise ValueError(f"there must be at least two images to compare, got {list(images)}")
     figures.show_images(images, **texts)
 
-    def draw(left: str, right: str, line: float) -> None:
-        figures.show_images(
-            {f"{left} | {right}": wipe(images[left], images[right], line)},
-            title=f"Left of the line: {left}; right of it: {right}",
-            caption="The line lies where the slider is.",
-            alt=f"One image: {left} up to {line:.0%} of its width, {right} from there on.",
-            columns=1,
-        )
-
     if interactive:
         labels = list(images)
         handles = {
@@ -175,7 +187,7 @@ def compare_slider(
             "right": ipywidgets.Dropdown(options=labels, value=labels[-1], description="right"),
             "line": ipywidgets.FloatSlider(value=0.5, min=0.0, max=1.0, description="line"),
         }
-        display(controls(draw, handles))
+        display(controls(functools.partial(show_wipe, images), handles))
 
 
 def map_explorer(
