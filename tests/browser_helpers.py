@@ -149,6 +149,15 @@ def pictures(cell) -> list[str]:
     return cell.evaluate("e => [...e.querySelectorAll('.jp-OutputArea img')].map(i => i.src)")
 
 
+def wait_for_another_picture(page, cell, before=None, timeout: float = 120.0) -> bool:
+    """Wait until the pictures of a cell or widget are others than before; say whether they are."""
+    before = pictures(cell) if before is None else before
+    end = time.monotonic() + timeout
+    while pictures(cell) == before and time.monotonic() < end:
+        page.wait_for_timeout(250)
+    return pictures(cell) != before
+
+
 def move(handle) -> None:
     """Do with a slider, a menu or a text field what a reader does."""
     tag = handle.evaluate("e => e.tagName")
@@ -179,9 +188,6 @@ def move_all(page, timeout: float = 120.0) -> tuple[int, list[str]]:
         cell = handle.locator("xpath=ancestor::*[contains(@class, 'jp-CodeCell')]").first
         before = pictures(cell)
         move(handle)
-        end = time.monotonic() + timeout
-        while pictures(cell) == before and time.monotonic() < end:
-            page.wait_for_timeout(250)
-        if pictures(cell) == before:
+        if not wait_for_another_picture(page, cell, before, timeout):
             still.append(handle.evaluate("e => e.outerHTML.slice(0, 200)"))
     return handles.count(), still

@@ -160,11 +160,15 @@ def test_the_training_stops_when_asked(opened, monkeypatch):
     assert opened.right.value == RETRAINED, "what was reached can be compared"
 
 
-def test_another_sentence_ends_the_training(opened, monkeypatch):
+def test_another_sentence_ends_the_training(opened, monkeypatch, capsys):
     monkeypatch.setattr(studio, "_PART", 0.0)
     tick(opened, 1)
+    capsys.readouterr()
     opened.field.value = "a bright image"
     assert opened.training is None and RETRAINED not in opened.pictures
+    assert "“a bright image” for at most 60 s" in capsys.readouterr().out
+    opened.field.value = "a sharp image"
+    assert "“a sharp image” for at most 60 s" in capsys.readouterr().out
     tick(opened, 2)
     assert opened.training is None, "a late tick begins nothing"
 
@@ -175,8 +179,12 @@ def test_an_error_of_the_training_is_shown_and_ends_it(opened, capsys, monkeypat
 
     monkeypatch.setattr(retraining, "fit", broken)
     tick(opened, 1)
-    assert "The training has stopped. OSError: the disk is full" in capsys.readouterr().out
     assert opened.training is None and opened.clock.value == opened.clock.max
+    assert "The training has stopped. OSError: the disk is full" in capsys.readouterr().out
+    opened.parts[1].update()
+    assert "the disk is full" in capsys.readouterr().out, "it stays until the next beginning"
+    tick(opened, 0)
+    assert "The first button" in capsys.readouterr().out
 
 
 def test_two_pictures_are_compared_at_a_line(opened, texts, capsys):

@@ -145,10 +145,11 @@ class PromptStudio:
         self._limits: Any = {"pairs": pairs, "steps": steps, "seconds": seconds}
         self._network, self._tick = load_network("sentence"), 0
         self.training: Retraining | None = None
+        self._failure, self._trained = "", ""
         self.pictures = {LABELS[0]: self._fuse(load_network("shipped"))}
         self.sentence, self.pictures[LABELS[1]] = sentence, self._say(sentence)
         self.field = widgets.prompt_field(clip, SUGGESTIONS, sentence)
-        self.clock = ipywidgets.Play(value=0, min=0, max=100_000, interval=_TICK)
+        self.clock = ipywidgets.Play(min=0, max=100_000, interval=_TICK, show_repeat=False)
         self.left = ipywidgets.Dropdown(options=LABELS, value=LABELS[0], description="left")
         self.right = ipywidgets.Dropdown(options=LABELS, value=LABELS[1], description="right")
         line = ipywidgets.FloatSlider(value=0.5, min=0.0, max=1.0, description="line")
@@ -166,14 +167,15 @@ class PromptStudio:
             display(part)
 
     def _fuse(self, network: Network) -> torch.Tensor:
-        return fuse_tensors(network, *self.sources)[0]
+        infrared, visible = self.sources
+        return fuse_tensors(network, infrared, visible)[0]
 
     def _say(self, sentence: str) -> torch.Tensor:
         return self._fuse(speak(self._network, sentence, self.clip))
 
     def _type(self, sentence: str) -> None:
         """Show what a sentence does, or why it can do nothing and which one might be meant."""
-        self.training, self.sentence = None, ""
+        self.training, self.sentence, self._failure = None, "", ""
         self.pictures.pop(LABELS[2], None)
         try:
             self.pictures[LABELS[1]] = self._say(sentence)
@@ -188,7 +190,7 @@ class PromptStudio:
 
     def _after_typing(self, _change: object) -> None:
         """Show the other parts anew, and stop the clock of a training with another sentence."""
-        if self.clock.value:
+        if 0 < self.clock.value < self.clock.max:
             self.clock.value = self.clock.max
         else:
             self.parts[1].update()
@@ -199,7 +201,7 @@ class PromptStudio:
         before, self._tick = self._tick, tick
         try:
             if tick == 0:
-                self.training = None
+                self.training, self._failure = None, ""
             elif before == 0 and self.sentence:
                 self.training = Retraining(self.sentence, self.clip, **self._limits)
             if self.training is not None and not self.training.finished:
@@ -208,14 +210,15 @@ class PromptStudio:
                 self._trained = self.training.progress
         except (Exception, KeyboardInterrupt) as error:
             self.training = None
-            print(f"The training has stopped. {type(error).__name__}: {error}")
-            return
-        if LABELS[2] in self.pictures:
+            self._failure = f"The training has stopped. {type(error).__name__}: {error}"
+        if self._failure:
+            print(self._failure)
+        elif LABELS[2] in self.pictures:
             show_pictures(self.pictures, self.sentence, self.clip, self._trained)
         elif self.sentence:
             print(
-                f"▶ retrains the shipped network with “{self.sentence}” for at most "
-                f"{self._limits['seconds']:g} s; the other buttons pause and stop it."
+                f"The first button (▶) retrains the shipped network with “{self.sentence}” for at "
+                f"most {self._limits['seconds']:g} s, and pauses; the second (■) stops."
             )
         else:
             print("Type a sentence that CLIP can read, then train with it.")
