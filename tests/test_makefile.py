@@ -245,13 +245,16 @@ def test_the_commands_of_the_readme_are_run_every_week(workflows):
     assert "bash .ci/run" in commands(flow["jobs"]["test"])
 
 
-def test_the_site_and_the_browser_are_run_by_workflows(workflows):
+def test_the_site_the_browser_and_colab_are_run_by_workflows(workflows):
     assert "python -m tools.site site" in commands(workflows["site"]["jobs"]["site"])
     assert workflows["site"]["permissions"]["pages"] == "write"
     flow = workflows["browser"]
     assert flow.get("on", flow.get(True))["schedule"]
     assert flow["jobs"]["browser"]["env"]["LDF_BROWSER_NOTEBOOKS"] == "all"
     assert "tests/test_browser.py" in commands(flow["jobs"]["browser"])
+    job = workflows["versions"]["jobs"]["colab"]
+    assert job["env"]["LDF_COLAB_PYTHON"] and "tests/test_colab.py" in commands(job)
+    assert "tests/data/colab.txt" in commands(job)
 
 
 def test_the_check_of_addresses_installs_what_the_downloads_need(workflows):

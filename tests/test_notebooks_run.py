@@ -91,13 +91,13 @@ RANGES = {
     },
     "03_losses": {
         "direction.copy of visible": (0.5, 1.2),
-        "patch_average": (0.5, 1.5),
+        "patch_average": (0.5, 1.8),
         "perceptual.average": (0.05, 1.2),
         "edges_kept_by_average": (0.1, 1.0),
         "agreement_patch_perceptual": (-0.5, 0.5),
     },
     "03b_artifacts": {
-        "patches_kept": (0.05, 0.95),
+        "patches_kept": (0.05, 1.0),
         "loss_last": (0.0, 1.0),
         "invented.average (start)": (0.0, 1e-6),
         "invented.direction only": (0.15, 1.0),

@@ -126,13 +126,25 @@ class Truth:
         instances, warm = self.instances, torch.zeros_like(self.instances, dtype=torch.bool)
         free = instances == 0
         for number in instances.unique().tolist():
-            mask = instances == number
+            if not number:
+                continue
+            window = _with_ring(instances == number)
+            mask, temperature = instances[window] == number, self.temperature[window]
             near = F.max_pool2d(mask.float(), 2 * _RING + 1, 1, _RING) > 0
-            ring = near & free
-            if number and ring.any():
-                excess = self.temperature[mask].mean() - self.temperature[ring].mean()
-                warm |= mask & (excess >= WARM_KELVIN)
+            ring = near & free[window]
+            if ring.any():
+                excess = temperature[mask].mean() - temperature[ring].mean()
+                warm[window] |= mask & (excess >= WARM_KELVIN)
         return warm
+
+
+def _with_ring(mask: torch.Tensor) -> tuple[slice, ...]:
+    """Return the part of ``(1, H, W)`` that a mask and its ring lie in."""
+    rows, columns = mask[0].nonzero(as_tuple=True)
+    return (
+        slice(None),
+        *(slice(max(0, int(x.min()) - _RING), int(x.max()) + _RING + 1) for x in (rows, columns)),
+    )
 
 
 def truth_of(pair: Pair) -> Truth | None:

@@ -25,14 +25,20 @@ def warm_square(pair: Pair, side: int) -> torch.Tensor:
     truth = truth_of(pair)  # None for a real pair
     people = (truth.people & truth.warm).float() if truth else None
     shown = pair.infrared if people is None or not people.any() else people
-    near, far = (
-        avg_pool2d(shown, k, stride=1, padding=k // 2, count_include_pad=False) for k in (17, 65)
-    )
+    near, far = _mean_around(shown, 17), _mean_around(shown, 65)
     row, column = divmod(int((near - far).argmax()), pair.size[1])
     side = min(side, *pair.size)
     top = min(max(row - side // 2, 0), pair.size[0] - side)
     left = min(max(column - side // 2, 0), pair.size[1] - side)
     return torch.cat([pair.infrared, pair.luminance])[:, top : top + side, left : left + side]
+
+
+def _mean_around(image: torch.Tensor, side: int) -> torch.Tensor:
+    """Compute the mean of a square around each pixel, as far as it lies in the image."""
+    for size in ((side, 1), (1, side)):  # rows, then columns: the mean of a rectangle
+        padding = [k // 2 for k in size]
+        image = avg_pool2d(image, size, stride=1, padding=padding, count_include_pad=False)
+    return image
 
 
 def telling_square(
