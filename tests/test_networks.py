@@ -445,7 +445,7 @@ def test_missing_files_are_explained(tmp_path, no_weights):
     with pytest.raises(WeightsError, match="no such weights file"):
         load_network(tmp_path / "nothing.pt")
     with pytest.raises(
-        WeightsError, match="expected shipped, sentence, ld-lite, ldfusion or the path"
+        WeightsError, match="expected shipped, student, sentence, ld-lite, ldfusion or the path"
     ):
         load_network("ldlite")
     for name, file, download in (

@@ -47,7 +47,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="shipped (the default), sentence, ld-lite, ldfusion, or a weights file",
+        help="shipped (the default), student (faster), sentence, ld-lite, ldfusion, or a file",
     )
     _add_sentence(parser)
     parser.add_argument(

@@ -35,6 +35,8 @@ SHIPPED_WEIGHTS = Path(__file__).parent.parent / "weights" / "fusion_bounded.pt"
 """The project's own trained network."""
 SENTENCE_WEIGHTS = SHIPPED_WEIGHTS.with_name("fusion_sentence.pt")
 """The one that takes any sentence."""
+STUDENT_WEIGHTS = SHIPPED_WEIGHTS.with_name("fusion_student.pt")
+"""The project's own at half the width, taught by it: half the time (docs/student.md)."""
 
 _FORMAT = "ldf_utils.networks/1"
 
@@ -117,11 +119,12 @@ def load_network(name_or_path: str | os.PathLike = "shipped") -> nn.Module:
     """Load a trained network, in eval mode, on the CPU, in float32.
 
     Args:
-        name_or_path: ``"shipped"`` (the project's own), ``"sentence"`` (the one that takes any
-            sentence; without one it says the paper's), ``"ld-lite"`` or ``"ldfusion"`` (the
-            authors', looked for in `weights_dir` and in the cache of ``python -m data_download``),
-            or a path: a file of `save_network`, LD-Lite's ``final.pt``, or LDFusion's
-            ``Enc_final.pt`` or ``Dec_final.pt`` beside each other (either file or their folder).
+        name_or_path: ``"shipped"`` (the project's own), ``"student"`` (the same in half the time),
+            ``"sentence"`` (the one that takes any sentence; without one it says the paper's),
+            ``"ld-lite"`` or ``"ldfusion"`` (the authors', looked for in `weights_dir` and in the
+            cache of ``python -m data_download``), or a path: a file of `save_network`, LD-Lite's
+            ``final.pt``, or LDFusion's ``Enc_final.pt`` or ``Dec_final.pt`` beside each other
+            (either file or their folder).
 
     Returns:
         The network; ``network.metadata`` is what `save_network` was given, empty for the authors'.
@@ -146,6 +149,13 @@ def load_network(name_or_path: str | os.PathLike = "shipped") -> nn.Module:
                 "with `python -m experiments.sentence train`"
             )
         network = _load_file(SENTENCE_WEIGHTS)
+    elif name == "student":
+        if not STUDENT_WEIGHTS.is_file():
+            raise WeightsError(
+                f"{STUDENT_WEIGHTS}: the student of the network that ships is not there; train it "
+                "with `python -m experiments.student train`"
+            )
+        network = _load_file(STUDENT_WEIGHTS)
     elif name in _PUBLISHED:
         network = _load_file(_find_published(name))
     else:
@@ -153,7 +163,7 @@ def load_network(name_or_path: str | os.PathLike = "shipped") -> nn.Module:
         if not path.exists() and not path.suffix:
             raise WeightsError(
                 f"{name!r} is neither a file nor a known network; expected shipped, "
-                f"sentence, {', '.join(_PUBLISHED)} or the path of a weights file"
+                f"student, sentence, {', '.join(_PUBLISHED)} or the path of a weights file"
             )
         network = _load_file(path / "Enc_final.pt" if path.is_dir() else path)
     return network.eval()
