@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.registration import candidates, checks
 from experiments.registration.pairs import KnownPair, elastic, parallax, published, turned, warped
 from ldf_utils.registration.geometry import grid
 
@@ -73,3 +74,44 @@ def test_published_pairs_are_read_by_their_flow(tmp_path):
 def test_rendered_pairs_of_two_cameras_have_a_parallax():
     for known in parallax():
         assert 0.5 < known.before < 20, known.name
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A picture of blocks and its negative, as two cameras that agree on edges only."""
+    levels = np.random.default_rng(1).random((12, 16)).astype(np.float32)
+    blocks = cv2.resize(levels, (320, 240), interpolation=cv2.INTER_NEAREST)
+    blocks = cv2.GaussianBlur(blocks, (0, 0), 1.0)
+    points = grid(blocks.shape, 12)
+    return KnownPair("blocks", (1 - blocks) ** 2, blocks, points, points.copy())
+
+
+def test_checks_agree_on_a_right_match(scene):
+    moved = turned(scene, 3)
+    found = checks.check(moved)
+    assert moved.before > 2 and found["before"] == pytest.approx(moved.before, abs=1e-3)
+    assert found["accepted"] and found["after"] < 0.5 and found["both_ways"] < 0.5
+    assert min(found["held_out"], found["mutual_information"], found["gradient_correlation"]) > 0.1
+
+
+def test_checks_speak_against_pictures_of_different_scenes(scene):
+    other = np.ascontiguousarray(scene.visible[::-1, ::-1])
+    found = checks.check(KnownPair("other", scene.infrared, other, scene.points, scene.truth))
+    assert not found["accepted"]
+    assert found["both_ways"] > 2 or found["held_out"] < 0.02
+
+
+def test_information_and_correlation_against_their_definitions(scene):
+    same = KnownPair("same", scene.visible, scene.visible, scene.points, scene.truth)
+    assert checks.mutual_information(same, np.eye(3)) == pytest.approx(2)
+    assert checks.gradient_correlation(same, np.eye(3)) == pytest.approx(1)
+    shift = np.array([[1, 0, 10], [0, 1, 10], [0, 0, 1.0]])  # half a block
+    assert checks.mutual_information(same, shift) < 1.5
+    assert checks.gradient_correlation(same, shift) < 0.5
+
+
+@pytest.mark.parametrize("name", ["refined by ECC", "mean of both directions", "windows", "ECC on"])
+def test_candidates_find_a_small_turn(scene, name):
+    moved = turned(scene, 3)
+    (candidate,) = (found for text, found in candidates.CANDIDATES.items() if name in text)
+    assert moved.error(candidate(moved)) < 0.3 * moved.before

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.registration.candidates import CANDIDATES
+from experiments.registration.checks import check
 from experiments.registration.pairs import (
     KnownPair,
     elastic,
@@ -23,7 +24,7 @@ from ldf_utils.data.cli import run_command
 from ldf_utils.data.files import write_json, write_rows, write_text
 
 VIEWS = ((0.7, 1.4), (0.9, 0.6), (0.55, 1.0))
-GROUPS = ("published", "own", "parallax", "warped", "turned", "elastic", "as-is", "views")
+GROUPS = ("published", "own", "parallax", "warped", "turned", "elastic", "as-is", "views", "checks")
 _KEPT = "the same, accepted or refused"
 
 
@@ -78,9 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--published", metavar="DIR", help="folder of sets with ir_warp/ and flow/")
     parser.add_argument("--output", required=True, metavar="DIR")
     parser.add_argument("--every", type=int, default=1, help="take every n-th registered pair")
+    parser.add_argument("--pairs", nargs="*", metavar="SET/STEM", help="and of these only")
     parser.add_argument("--only", nargs="*", choices=GROUPS, help="groups (default: all)")
     arguments = parser.parse_args(argv)
     data = Path(arguments.data) if arguments.data else None
+    chosen = (data, arguments.every, arguments.pairs)
     wanted = arguments.only or GROUPS
     rows: list[dict] = []
     if arguments.published and "published" in wanted:
@@ -90,22 +93,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows += measure("published, own registration", pairs, list(CANDIDATES)[3:])
     if "parallax" in wanted:
         rows += measure("rendered parallax", parallax(), list(CANDIDATES))
-    if "warped" in wanted:
-        pairs = (warped(p, k) for k, p in enumerate(registered(data, arguments.every)))
-        rows += measure("warped", pairs, list(CANDIDATES)[:-1])
-    for name, displace in (("turned", turned), ("elastic", elastic)):
-        if name in wanted:
-            pairs = (displace(p, k) for k, p in enumerate(registered(data, arguments.every)))
-            rows += measure(name, pairs, [_KEPT])
+    synthetic = {"warped": warped, "turned": turned, "elastic": elastic}
+    for name in (name for name in synthetic if name in wanted):
+        displaced = [synthetic[name](p, k) for k, p in enumerate(registered(*chosen))]
+        rows += measure(name, displaced, list(CANDIDATES)[:-1] if name == "warped" else [_KEPT])
+        if "own" in wanted:
+            own = registered(*chosen, own=True)
+            displaced = [synthetic[name](p, k) for k, p in enumerate(own)]
+            rows += measure(f"{name}, own registration", displaced, [_KEPT])
     if "as-is" in wanted:
-        rows += measure("registered, as they are", registered(data, arguments.every), [_KEPT])
+        rows += measure("registered, as they are", registered(*chosen), [_KEPT])
     if "views" in wanted:
-        pairs = (
-            warped(p, k, VIEWS[k % len(VIEWS)])
-            for k, p in enumerate(registered(data, arguments.every))
-        )
+        pairs = (warped(p, k, VIEWS[k % len(VIEWS)]) for k, p in enumerate(registered(*chosen)))
         rows += measure("another view and size", pairs, [_KEPT])
     output = Path(arguments.output)
+    if "checks" in wanted:
+        checked = [check(turned(pair, k)) for k, pair in enumerate(registered(*chosen))]
+        write_rows(output / "checks.csv", checked)
     write_rows(output / "registration.csv", rows)
     write_text(output / "registration.md", table(rows))
     write_json(output / "registration.json", {"arguments": vars(arguments), "pairs": len(rows)})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments.registration.pairs import KnownPair
+from experiments.registration import checks
+from experiments.registration.checks import gradients
+from experiments.registration.pairs import KnownPair, smaller
 from ldf_utils.registration.align import align, prepare
 from ldf_utils.registration.geometry import Array, resize_matrix
 from ldf_utils.registration.homography import find_homography
@@ -25,24 +27,15 @@ def direction_correlation(pair: KnownPair) -> Array:
     return find_starts(source, 1, tuple(np.linspace(0.94, 1.06, 7)), (-2.0, 0.0, 2.0))[0]
 
 
-def ecc(pair: KnownPair) -> Array:
-    """OpenCV's findTransformECC on gradient magnitude, a homography over a pyramid."""
+def _ecc(pair: KnownPair, matrix: Array, sides: Sequence[int]) -> Array:
+    """Refine a homography by OpenCV's findTransformECC on gradient magnitude over a pyramid."""
     cv2 = opencv()
-    matrix = _start(pair)
-    for side in (120, 240, 480):
-        ratio = min(1.0, side / max(pair.visible.shape))
-        pictures = []
-        for picture in (pair.visible, pair.infrared):
-            height, width = (round(length * ratio) for length in picture.shape)
-            small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-            small = cv2.GaussianBlur(small, (0, 0), 1.0)
-            gradient = cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1)
-            pictures.append(np.sqrt(np.hypot(*gradient)))
-        sizes = [
-            (whole.shape, small.shape)
+    for side in sides:
+        pictures = [gradients(smaller(picture, side)) for picture in (pair.visible, pair.infrared)]
+        to_visible, to_infrared = (
+            resize_matrix(whole.shape, small.shape)
             for whole, small in zip((pair.visible, pair.infrared), pictures, strict=True)
-        ]
-        to_visible, to_infrared = (resize_matrix(*size) for size in sizes)
+        )
         small_matrix = np.float32(to_infrared @ matrix @ np.linalg.inv(to_visible))
         criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-5)
         try:
@@ -53,6 +46,11 @@ def ecc(pair: KnownPair) -> Array:
             continue
         matrix = np.linalg.inv(to_infrared) @ small_matrix @ to_visible
     return matrix / matrix[2, 2]
+
+
+def ecc(pair: KnownPair) -> Array:
+    """OpenCV's findTransformECC on gradient magnitude, a homography over a pyramid."""
+    return _ecc(pair, _start(pair), (120, 240, 480))
 
 
 def mutual_information(pair: KnownPair) -> Array:
@@ -91,6 +89,19 @@ def windows(pair: KnownPair) -> Array:
     return find_homography([prepare(pair.infrared, pair.visible)], _start(pair))[0]
 
 
+def refined(pair: KnownPair) -> Array:
+    """Refine the result of `windows` by ECC, where the mutual information of levels rises by it."""
+    matrix = windows(pair)
+    finer = _ecc(pair, matrix, (320, 480))
+    before, after = (checks.mutual_information(pair, one) for one in (matrix, finer))
+    return finer if after > before else matrix
+
+
+def both_ways(pair: KnownPair) -> Array:
+    """Return the mean of the search from visible to infrared and of that back."""
+    return (windows(pair) + checks.other_way(pair)) / 2
+
+
 def accepted(pair: KnownPair) -> Array:
     """Return what `align` does: as above, or resizing where it is refused."""
     return align(pair.infrared, pair.visible).matrix
@@ -107,6 +118,8 @@ CANDIDATES: dict[str, Callable[[KnownPair], Array | tuple[Array, np.ndarray | No
     "ECC on gradient magnitude (OpenCV)": ecc,
     "mutual information (SimpleITK)": mutual_information,
     "windows of oriented edges": windows,
+    "the same, refined by ECC": refined,
+    "the same, mean of both directions": both_ways,
     "the same, accepted or refused": accepted,
     "the same with a deformation": deformed,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,12 @@ from ldf_utils.registration.homography import find_homography
 from ldf_utils.registration.opencv import opencv
 
 Array = npt.NDArray[np.float64]
+Picture = npt.NDArray[np.float32]
 SYNTHETIC = 20.0
 """Largest displacement of a corner in synthetic pairs, pixels of a picture 640 pixels wide."""
+
+LONGEST = 640
+"""Registered pairs are shrunk to this longer side, pixels."""
 
 
 @dataclass
@@ -27,12 +31,12 @@ class KnownPair:
     """A pair, and where some visible points lie in the infrared picture (NaN: out of view)."""
 
     name: str
-    infrared: npt.NDArray[np.float32]
-    visible: npt.NDArray[np.float32]
+    infrared: Picture
+    visible: Picture
     points: Array
     truth: Array
 
-    def error(self, matrix: Array, field: npt.NDArray[np.float32] | None = None) -> float:
+    def error(self, matrix: Array, field: Picture | None = None) -> float:
         """Return the median end-point error of a matrix, visible pixels."""
         points = self.points
         if field is not None:
@@ -49,8 +53,15 @@ class KnownPair:
         return self.error(resize_matrix(self.visible.shape, self.infrared.shape))
 
 
-def _read(path: Path) -> npt.NDArray[np.float32]:
+def _read(path: Path) -> Picture:
     return np.asarray(Image.open(path).convert("L")).astype(np.float32) / np.float32(255)
+
+
+def smaller(picture: Picture, side: int) -> Picture:
+    """Shrink a picture to a longer side."""
+    ratio = min(1.0, side / max(picture.shape))
+    size = (round(picture.shape[1] * ratio), round(picture.shape[0] * ratio))
+    return opencv().resize(picture, size, interpolation=opencv().INTER_AREA)
 
 
 def published(folder: Path, own: bool = False) -> Iterator[KnownPair]:
@@ -73,13 +84,17 @@ def published(folder: Path, own: bool = False) -> Iterator[KnownPair]:
         warp, visible = (_read(set_folder / part / name) for part in ("ir_warp", "vi"))
         lies = points
         if own:
-            still = _read(set_folder / "ir" / name)
-            lies = transform(find_homography([prepare(still, visible)], np.eye(3))[0], points)
+            lies = _own(_read(set_folder / "ir" / name), visible, points)
         truth = _inverse(places.astype(np.float32), lies)
         yield KnownPair(f"{set_folder.name}/{name}", warp, visible, points, truth)
 
 
-def _inverse(places: npt.NDArray[np.float32], points: Array) -> Array:
+def _own(infrared: Picture, visible: Picture, points: Array) -> Array:
+    """Return where points lie by the homography of this package."""
+    return transform(find_homography([prepare(infrared, visible)], np.eye(3))[0], points)
+
+
+def _inverse(places: Picture, points: Array) -> Array:
     """Find where a field of places takes each of some values; NaN where it does not."""
     cv2 = opencv()
     found = points.copy()
@@ -107,16 +122,31 @@ def parallax() -> Iterator[KnownPair]:
         yield KnownPair(f"parallax/{file.stem}", infrared, visible, points, truth)
 
 
-def registered(folder: Path | None, every: int) -> Iterator[KnownPair]:
-    """Yield every n-th pair of the real sets (or of the rendered test pairs), as it is."""
+def registered(
+    folder: Path | None, every: int, names: Sequence[str] | None = None, own: bool = False
+) -> Iterator[KnownPair]:
+    """Yield every n-th pair of the real sets (or of the rendered test pairs), as it is.
+
+    Args:
+        folder: of the real sets, or None.
+        every: n.
+        names: SET/STEM of the pairs that are wanted; all for None.
+        own: the truth is where the homography of this package lays the pair, as in `published`.
+    """
     sets = dict(find_sets(folder)) if folder else {}
     for name, pairs in {**sets, **find_sets(RENDERED)}.items():
         if name not in {*sets, "test"}:
             continue
-        for pair in (pairs[i] for i in range(0, len(pairs), every)):
-            infrared, visible = pair.infrared[0].numpy(), pair.luminance[0].numpy()
+        for index in range(0, len(pairs), every):
+            full = f"{name}/{pairs.names[index]}"
+            if names is not None and full not in names:
+                continue
+            pair = pairs[index]
+            infrared = smaller(pair.infrared[0].numpy(), LONGEST)
+            visible = smaller(pair.luminance[0].numpy(), LONGEST)
             points = grid(infrared.shape, 24)
-            yield KnownPair(f"{name}/{pair.name}", infrared, visible, points, points.copy())
+            lies = _own(infrared, visible, points) if own else points.copy()
+            yield KnownPair(full, infrared, visible, points, lies)
 
 
 def warped(pair: KnownPair, seed: int, view: tuple[float, float] | None = None) -> KnownPair:
@@ -146,7 +176,7 @@ def warped(pair: KnownPair, seed: int, view: tuple[float, float] | None = None) 
 def _seen_through(pair: KnownPair, matrix: Array, size: tuple[int, int]) -> KnownPair:
     """Warp the infrared picture into one of ``(width, height)`` pixels."""
     infrared = opencv().warpPerspective(pair.infrared, matrix, size)
-    truth = transform(matrix, pair.points)
+    truth = transform(matrix, pair.truth)
     truth[((truth < 0) | (truth > np.array(size) - 1)).any(1)] = np.nan
     return KnownPair(pair.name, infrared, pair.visible, pair.points, truth)
 
@@ -179,5 +209,5 @@ def elastic(pair: KnownPair, seed: int) -> KnownPair:
         place = (turn[k] + 1) * side / 2 - 0.5 + shift[k]
         places[..., k] = place + 1.5 * unit * field / field.std()
     infrared = cv2.remap(pair.infrared, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
-    truth = _inverse(places, pair.points)
+    truth = _inverse(places, pair.truth)
     return KnownPair(pair.name, infrared, pair.visible, pair.points, truth)
