@@ -104,6 +104,7 @@ def test_every_label_that_is_wrong_is_named(tmp_path):
         "0.png,60,5,80.5,45,person",  # within the rounding of labels
         "1.png,1,2,30,40,unicorn",
         "1.png,1,2,30,40,lamp",
+        "1.png,1,2,30,40,Color_Cone",
         "2.png,1,2,30,40,alien",
         "elsewhere.png,1,2,30,40,person",
     )
@@ -114,7 +115,7 @@ def test_every_label_that_is_wrong_is_named(tmp_path):
     assert len(labels.problems) == 5
     assert labels.boxes["0"].corners.tolist() == [[10, 5, 30, 45], [60, 5, 80, 45], [60, 5, 80, 45]]
     assert len(labels.boxes["1"]) == 0 and len(labels.boxes["2"]) == 1
-    assert any("1 lamp" in note for note in labels.notes)
+    assert any("1 lamp, 1 color cone" in note for note in labels.notes)
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ CLASS_OF: Mapping[str, str | None] = {
         ("lamp", "light", "sign", "dog", "animal", "deer", "skateboard", "train"), None
     ),
     **dict.fromkeys(("traffic light", "traffic sign", "stop sign", "hydrant", "color cone"), None),
-    **dict.fromkeys(("car_stop", "curve", "guardrail", "bump", "other vehicle"), None),
+    **dict.fromkeys(("car stop", "curve", "guardrail", "bump", "other vehicle"), None),
 }
-"""Names that published labels use, in lower case, to one of `CLASSES`; None is not counted."""
+"""Names in published labels (lower case, with blanks) to one of `CLASSES`; None: not counted."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def read_labels(
         LabelError: if there are none, if they come in two forms, or if a table of all boxes cannot
             be read.
     """
-    table = {**CLASS_OF, **{k.lower(): v for k, v in (class_of or {}).items()}}
+    table = {_plain(k): v for k, v in {**CLASS_OF, **(class_of or {})}.items()}
     source, rows, problems = _rows(set_dir, pairs)
     labels = Labels({}, source, problems)
     known = {stem: (vi, ir) for stem, ir, vi in pairs.files}
@@ -215,6 +215,11 @@ def _size(*paths: Path) -> tuple[int, int] | None:
 # --- one box --------------------------------------------------------------------------------------
 
 
+def _plain(name: str) -> str:
+    """Spell a name as in `CLASS_OF`: lower case, with blanks."""
+    return unicodedata.normalize("NFC", name).strip().lower().replace("_", " ")
+
+
 def _checked(
     row: Row,
     place: str,
@@ -225,7 +230,7 @@ def _checked(
     report: Callable[[str], None],
 ) -> Row | None:
     """Return a row that can be used, with its class; None for one that is left out."""
-    name = unicodedata.normalize("NFC", row["name"]).strip().lower()
+    name = _plain(row["name"])
     corners = [float(row[corner]) for corner in CORNERS]
     what = f"{place}: {stem}, {row['name'] or 'unnamed'} at {', '.join(f'{c:g}' for c in corners)}"
     if name not in table:
