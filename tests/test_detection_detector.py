@@ -311,12 +311,22 @@ def test_the_protocol_measures_every_method_and_the_merger(work, few, tmp_path, 
     found = record["one_per_method"]["few"]
     assert set(found) == {*made, "merged"} == set(record["one_for_all"]["few"])
     assert all(len(rows) == 2 and 0 <= rows[0]["person"] <= 1 for rows in found.values())
-    assert studies.read_study(tmp_path / "r.json") == record
+    assert studies.read_study(tmp_path / "r.json") == record and not studies.age(record)
     before = (work / "average-1.pt").stat().st_mtime_ns
     assert protocol.run_protocol(work, **options) == record
     assert (work / "average-1.pt").stat().st_mtime_ns == before, "trained again"
     with pytest.raises(ValueError, match="detector protocol"):
         studies.read_study(tmp_path / "none.json")
+
+
+def test_a_study_says_which_of_its_models_ship_no_more():
+    now = studies.weights_now()
+    assert set(now) == {"detector", "fusion network", "CLIP"}
+    assert studies.age({"weights": now}) == studies.age({}) == ""
+    told = studies.age({"weights": {**now, "detector": "0" * 12}})
+    assert told == "Measured with an earlier detector than ships now."
+    for path in (studies.PROTOCOL, studies.SENTENCES, studies.DETECTOR):
+        assert set(studies.read_study(path)["weights"]) < set(now)
 
 
 def test_networks_are_measured_against_that_of_the_paper(few):

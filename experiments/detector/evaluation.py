@@ -10,7 +10,14 @@ from typing import Any
 
 import torch
 
-from experiments.detector.pictures import CLASSICAL, WEIGHTS, fusers, labeled_sets, methods
+from experiments.detector.pictures import (
+    CLASSICAL,
+    WEIGHTS,
+    fusers,
+    labeled_sets,
+    measured_with,
+    methods,
+)
 from ldf_utils.data.files import write_json, write_text
 from ldf_utils.data.pairs import PairFolder
 from ldf_utils.detection.boxes import best_score, outcome
@@ -97,6 +104,7 @@ def evaluate(
         "bytes": SHIPPED_DETECTOR.stat().st_size,
         "milliseconds": round(1000 * seconds_per_picture(detector), 1),
         "milliseconds_two": round(1000 * seconds_per_picture(detector, 2), 1),
+        "weights": measured_with("detector", "fusion network"),
         "sets": {},
     }
     fused = fusers(methods(network))

@@ -13,6 +13,7 @@ from ldf_utils.data.pairs import Pair, PairFolder, find_sets
 from ldf_utils.data.sets import RENDERED
 from ldf_utils.data.state_dict import WeightsError
 from ldf_utils.detection.labels import Labels, labels_of_sets
+from ldf_utils.detection.studies import weights_now
 from ldf_utils.evaluation.evaluate import Fuser
 from ldf_utils.fusion.inference import fuse_tensors
 from ldf_utils.fusion.rules import average, laplacian_pyramid, maximum
@@ -25,6 +26,12 @@ CLASSICAL: dict[str, Picture] = {
     "pyramid": laplacian_pyramid,
 }
 """The rules that take part, under the names of notebook 06."""
+
+
+def measured_with(*names: str) -> dict[str, str]:
+    """Return the hashes of the models that a study is measured with, for its record."""
+    now = weights_now()
+    return {name: now[name] for name in names}
 
 
 def labeled_sets(data_dir: str | Path | None = None) -> dict[str, tuple[PairFolder, Labels]]:

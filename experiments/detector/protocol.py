@@ -17,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from experiments.detector.crops import Picture
-from experiments.detector.pictures import as_fuser, labeled_sets, methods
+from experiments.detector.pictures import as_fuser, labeled_sets, measured_with, methods
 from experiments.detector.training import DetectorConfig, train
 from ldf_utils.data.files import write_json
 from ldf_utils.data.images import to_8bit
@@ -119,6 +119,7 @@ def run_protocol(
         f"--seeds {seeds}"
         + (" --data DIR" if data_dir else "")
         + (" --network FILE" if network else ""),
+        "weights": measured_with("detector", "fusion network"),
         "steps": steps,
         "batch": batch,
         "seeds": seeds,

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from experiments.detector.pictures import RENDERED, by_network, labeled_sets
+from experiments.detector.pictures import RENDERED, by_network, labeled_sets, measured_with
 from experiments.detector.protocol import ap50
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import PROMPTS, ClipSpace
@@ -157,6 +157,7 @@ def run_sentences(
     record = {
         "command": f"python -m experiments.detector sentences --steps {steps} --seeds {seeds}"
         + (" --data DIR" if data_dir else ""),
+        "weights": measured_with("detector", "CLIP"),
         "steps": steps,
         "seeds": seeds,
         "batch": base.batch,

@@ -60,7 +60,8 @@ class Detector(Protocol):
         """Find boxes in ``(1, H, W)`` in [0, 1], best score first."""
 
 
-def _fingerprint(state: Mapping[str, torch.Tensor]) -> str:
+def fingerprint(state: Mapping[str, torch.Tensor]) -> str:
+    """Compute the SHA-256 of the names and values of some weights."""
     digest = hashlib.sha256()
     for name, tensor in state.items():
         digest.update(name.encode())
@@ -89,7 +90,7 @@ class EmbeddedDetector:
         name: str = "embedded",
     ):
         self.name, self.metadata = name, dict(metadata or {})
-        self.fingerprint = _fingerprint(network.state_dict())
+        self.fingerprint = fingerprint(network.state_dict())
         mine = SmallDetector(**network.arguments)
         mine.load_state_dict(network.state_dict())
         self._network = mine.fold().to(memory_format=torch.channels_last)
@@ -143,7 +144,7 @@ class PublishedDetector:
 
     def __init__(self, name: str, network: nn.Module):
         self.name, self._network = name, network.eval()
-        self.fingerprint = _fingerprint(network.state_dict())
+        self.fingerprint = fingerprint(network.state_dict())
 
     @torch.inference_mode()
     def __call__(self, gray: torch.Tensor) -> Boxes:

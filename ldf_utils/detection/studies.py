@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ldf_utils.detection.detector import fingerprint, load_detector
+from ldf_utils.networks.checkpoint import load_network
 
 _WEIGHTS = Path(__file__).parent.parent / "weights"
 PROTOCOL = _WEIGHTS / "detection_protocol.json"
@@ -38,3 +43,28 @@ def read_study(path: str | os.PathLike) -> dict[str, Any]:
             f"{kind}`"
         ) from error
     return found
+
+
+def weights_now() -> dict[str, str]:
+    """Compute a short hash of each model that ships, to record beside what it measured."""
+    clip = _WEIGHTS / "mini_clip" / "open_clip_model.safetensors"
+    digests = {
+        "detector": load_detector("embedded").fingerprint,
+        "fusion network": fingerprint(load_network("shipped").state_dict()),
+        "CLIP": hashlib.sha256(clip.read_bytes()).hexdigest(),
+    }
+    return {name: digest[:12] for name, digest in digests.items()}
+
+
+def age(study: Mapping[str, Any]) -> str:
+    """Say which models of a study are not those that ship now.
+
+    Args:
+        study: with ``weights``, a part of what `weights_now` gave when it was measured.
+
+    Returns:
+        One sentence; nothing if all are the same.
+    """
+    now = weights_now()
+    old = [name for name, digest in study.get("weights", {}).items() if digest != now.get(name)]
+    return f"Measured with an earlier {' and '.join(old)} than ships now." if old else ""
