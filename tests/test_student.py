@@ -108,3 +108,21 @@ def test_a_missing_student_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "STUDENT_WEIGHTS", tmp_path / "fusion_student.pt")
     with pytest.raises(WeightsError, match="experiments.student train"):
         load_network("student")
+
+
+def test_the_command_compares_networks_with_the_one_that_ships(tmp_path, monkeypatch, capsys):
+    taken = {"shipped": 10.0, "student": 4.0}
+    monkeypatch.setattr(student, "ranks", lambda networks, *_: {n: {"TNO": 2} for n in networks})
+    monkeypatch.setattr(
+        student,
+        "times",
+        lambda networks, *_: {
+            n: dict.fromkeys(("torch", "ONNX Runtime"), taken[n]) for n in networks
+        },
+    )
+    assert student.main(["measure", "student", "--output", str(tmp_path / "table.md")]) == 0
+    lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    assert [line.count("|") for line in lines] == [8] * 4
+    assert lines[2].startswith("| shipped | 230,025 | 2.00 | 10.0 (1.00) |")
+    assert lines[3].startswith("| student | 57,993 | 2.00 | 4.0 (0.40) |")
+    assert lines[3] in capsys.readouterr().out
