@@ -54,7 +54,7 @@ def samples():
 
 def test_what_is_measured_was_never_trained_with():
     assert {row.variant for row in EFFECTS} == {
-        f"word {w}" for pair in proof.OPPOSITES for w in pair
+        f"word {w}" for pair in sentences.OPPOSITES for w in pair
     }
     for sentence in (*proof.OBJECTS.values(), *proof.PARAPHRASES, *proof.PARAPHRASES.values()):
         assert is_held_out(sentence), sentence
@@ -97,6 +97,7 @@ def small_record(clip, samples):
     network, plain = Brightening(clip), SalientFusionNetwork().eval()
     effects = proof.effects(network, plain, {"rendered": samples}, clip)
     return {
+        "command": "python -m experiments.sentence measure",
         "training": {"config": CONFIG.to_dict()},
         "samples": {"rendered": len(samples)},
         "side": 64,
@@ -117,6 +118,10 @@ def test_the_record_and_its_table(clip, samples, tmp_path):
     counts = sentences.summary(record)
     assert counts["effects"] == 12 and counts["ways"] == 6
     assert counts["moved from opposite"] >= 2
+    other = [row | {"moved": not row["moved"]} for row in record["runs"][0]["effects"]]
+    twice = record | {"runs": [record["runs"][0], {"seed": 1, "effects": other}]}
+    assert sentences.summary(twice)["moved in all seeds"] == 0
+    assert sentences.summary(twice)["moved"] == counts["moved"]
     text = report.table(record)
     assert "| dark | rendered |" in text and "salient people" in text
     path.write_text("{}", encoding="utf-8")
@@ -128,4 +133,4 @@ def test_the_record_and_its_table(clip, samples, tmp_path):
 
 def test_missing_networks_are_named(tmp_path, capsys):
     assert main(["measure", "--work", str(tmp_path), "--seeds", "2", "--rendered", "1"]) == 1
-    assert "error:" in capsys.readouterr().err
+    assert "no_words_0.pt" in capsys.readouterr().err

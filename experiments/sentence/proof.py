@@ -18,6 +18,7 @@ from ldf_utils import evaluation
 from ldf_utils.clip.grammar import is_held_out
 from ldf_utils.clip.model import PROMPTS, ClipSpace
 from ldf_utils.evaluation.declared import EFFECTS
+from ldf_utils.evaluation.sentences import OPPOSITE, OPPOSITES
 from ldf_utils.fusion.inference import Network, fuse_tensors
 from ldf_utils.fusion.rules import RULES
 from ldf_utils.fusion.sentence import between, sentence_directions, speak
@@ -25,16 +26,6 @@ from ldf_utils.metrics import measure
 from ldf_utils.networks.sentence import SentenceFusionNetwork
 
 Samples = Mapping[str, Sequence[Sample]]
-
-OPPOSITES = (
-    ("dark", "bright"),
-    ("blurry", "sharp"),
-    ("hazy", "clear"),
-    ("smooth", "noisy"),
-    ("flat", "detailed"),
-    ("hidden", "salient"),
-)
-"""Words between which the way is measured."""
 
 OBJECTS = {
     "salient people": "an image with salient people",
@@ -97,7 +88,6 @@ def effects(
         opposite sentence.
     """
     rows = []
-    other = {a: b for pair in OPPOSITES for a, b in (pair, pair[::-1])}
     for place, group in samples.items():
         measures = {effect.measure for effect in EFFECTS}
         said = {
@@ -109,7 +99,7 @@ def effects(
             word = effect.variant.removeprefix("word ")
             one, name = said[word][effect.measure], effect.measure
             against = compare(one, without[name])
-            opposite = compare(one, said[other[word]][name])
+            opposite = compare(one, said[OPPOSITE[word]][name])
             rows.append(
                 {
                     "word": word,
@@ -171,11 +161,10 @@ def nothing_new(
     network: SentenceFusionNetwork, samples: Sequence[Sample], clip: ClipSpace
 ) -> list[dict[str, Any]]:
     """Compare how far a paraphrase moves the picture, and how far the opposite does, in levels."""
-    other = {a: b for pair in OPPOSITES for a, b in (pair, pair[::-1])}
     word_of = {sentence: word for word, sentence in WORDS.items()}
     rows = []
     for sentence, paraphrase in PARAPHRASES.items():
-        opposite = WORDS[other[word_of[sentence]]]
+        opposite = WORDS[OPPOSITE[word_of[sentence]]]
         shown = [
             [_fuse(speak(network, said, clip), sample) for sample in samples]
             for said in (sentence, paraphrase, opposite)

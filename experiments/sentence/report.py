@@ -57,6 +57,8 @@ def measure_all(
     everything = [sample for group in samples.values() for sample in group]
     shipped = load_network("shipped")
     return {
+        "command": f"python -m experiments.sentence measure --seeds {seeds} --rendered {count} "
+        f"--real {of_each} --side {side}" + (" --data DIR" if data else ""),
         "training": getattr(network, "metadata", {}),
         "samples": {name: len(group) for name, group in samples.items()},
         "side": side,
@@ -125,6 +127,8 @@ def table(record: Mapping[str, Any]) -> str:
         f"{record['side']} pixels, {seeds} seed{'s' * (seeds > 1)}. No sentence of these tables "
         "was trained with. “Moved”: the declared way, by more than two standard errors over the "
         "pairs.",
+        "",
+        f"`{record['command']}`, after `train` and `train --no-words` for each seed.",
         "",
         f"Effects against the training without words: {counts['moved']} of {counts['effects']} "
         f"moved ({counts['moved in all seeds']} in every seed); against the opposite sentence "

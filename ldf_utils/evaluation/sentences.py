@@ -9,6 +9,19 @@ from typing import Any
 
 from ldf_utils.networks.checkpoint import SENTENCE_WEIGHTS
 
+OPPOSITES = (
+    ("dark", "bright"),
+    ("blurry", "sharp"),
+    ("hazy", "clear"),
+    ("smooth", "noisy"),
+    ("flat", "detailed"),
+    ("hidden", "salient"),
+)
+"""The twelve held-out words, the first of each two with the declared effect *fall*."""
+
+OPPOSITE = {a: b for pair in OPPOSITES for a, b in (pair, pair[::-1])}
+"""Each word to its opposite."""
+
 RECORD = SENTENCE_WEIGHTS.with_suffix(".json")
 """The record that ships with the package."""
 
@@ -30,12 +43,8 @@ def load_record(path: Path = RECORD) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         _ = record["runs"][0]["effects"], record["ways"], record["objects"]
-    except OSError as error:
-        raise ValueError(f"{path}: no record of the sentences there; {advice}") from error
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"{path}: this is no record of the sentences ({error}); {advice}") from (
-            error
-        )
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{path}: no record of the sentences ({error}); {advice}") from error
     return record
 
 
@@ -52,17 +61,12 @@ def summary(record: Mapping[str, Any]) -> dict[str, int]:
         from one sentence to another, and those that are ``monotone``.
     """
     first = record["runs"][0]["effects"]
-    every = [row for run in record["runs"] for row in run["effects"]]
-
-    def in_all(one: Mapping[str, Any]) -> bool:
-        same = [r for r in every if (r["word"], r["place"]) == (one["word"], one["place"])]
-        return all(row["moved"] for row in same)
-
+    moved = [[row["moved"] for row in run["effects"]] for run in record["runs"]]
     return {
         "effects": len(first),
         "moved": sum(row["moved"] for row in first),
         "moved from opposite": sum(row["moved from opposite"] for row in first),
-        "moved in all seeds": sum(map(in_all, first)),
+        "moved in all seeds": sum(map(all, zip(*moved, strict=True))),
         "ways": len(record["ways"]),
         "monotone": sum(way["steps_back"] == 0 for way in record["ways"]),
     }

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ldf_utils.clip.grammar import draw_sentence
-from ldf_utils.clip.model import ClipSpace, Prompts
+from ldf_utils.clip.model import PROMPTS, ClipSpace, Prompts
 from ldf_utils.losses.direction import SHORTEST, TextDirections, text_directions
 from ldf_utils.networks.sentence import SentenceFusionNetwork
 from ldf_utils.training.config import NETWORKS, TrainConfig
@@ -44,7 +44,7 @@ class Sentences:
         self.prompts: Prompts = config.prompts
         self.said = text_directions(clip, self.prompts, config.direction_text)
         sources = clip.encode_text([self.prompts.infrared, self.prompts.visible])
-        self._sources = sources if config.direction_text == "difference" else 0 * sources
+        self._sources = sources
 
     def draw(self, count: int, generator: torch.Generator) -> TextDirections:
         """Return the directions of ``count`` sentences, drawn or all the one of the configuration.
@@ -66,6 +66,8 @@ class Sentences:
             )
         sentences = [draw_sentence(generator) for _ in range(count)]
         fused = self.clip.encode_text(sentences)
+        if self.config.direction_text == "target":
+            return TextDirections(fused, fused)
         infrared, visible = (fused - source.to(fused.device) for source in self._sources)
         short = torch.minimum(infrared.norm(dim=1), visible.norm(dim=1)) < SHORTEST
         for place in short.nonzero().flatten().tolist():  # says which and why
@@ -78,7 +80,8 @@ def sentences_for(
 ) -> Sentences | None:
     """Return the sentences of a training, or None for a network that takes none.
 
-    The network's ``spoken`` and ``paper`` directions are set to those of the prompts.
+    The network's ``spoken`` directions are set to those of the prompts, ``paper`` to those of the
+    paper's sentence, by which `ldf_utils.fusion.sentence.check_space` knows the CLIP.
 
     Args:
         network: what is trained.
@@ -106,5 +109,7 @@ def sentences_for(
             f"has {clip.dim}; build it with SentenceFusionNetwork({clip.dim})"
         )
     sentences = Sentences(clip, config)
-    network.remember(sentences.said.infrared, sentences.said.visible)
+    paper = text_directions(clip, PROMPTS)  # says later which CLIP it was
+    network.remember(paper.infrared, paper.visible)
+    network.say(sentences.said.infrared, sentences.said.visible)
     return sentences
