@@ -54,7 +54,7 @@ FIGURES = {
     "05_evaluation": 8,
     "06_detection": 7,
     "07_your_own_cameras": 9,
-    "08_say_it": 7,
+    "08_say_it": 8,
     "09_scaling_out": 4,
 }
 
@@ -147,13 +147,10 @@ RANGES = {
     },
     "08_say_it": {
         "parameters": (200_000, 400_000),
-        "brightness_dark": (5.0, 250.0),
-        "brightness_bright": (5.0, 250.0),
-        "steps_back": (0, 3),
-        "effects": (12, 24),
-        "moved": (0, 24),
-        "moved_from_opposite": (0, 24),
-        "content_moved": (0.0, 128.0),
+        "brightness_dark": (5.0, 95.0),
+        "brightness_bright": (95.0, 250.0),
+        "steps_back": (0, 1),
+        "content_moved": (0.5, 60.0),
     },
     "09_scaling_out": {
         "gradient_difference": (0.0, 1e-4),
