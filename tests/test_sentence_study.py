@@ -10,12 +10,13 @@ from experiments.ablation.measures import Sample
 from experiments.ablation.objects import Box
 from experiments.sentence import proof, report
 from experiments.sentence.__main__ import main
-from experiments.sentence.training import CONFIG, NO_WORDS
+from experiments.sentence.training import CONFIG, NO_WORDS, begin_with
 from ldf_utils.clip.grammar import is_held_out
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.evaluation import sentences
 from ldf_utils.evaluation.declared import EFFECTS
 from ldf_utils.fusion.sentence import sentence_directions
+from ldf_utils.networks.bounded import BoundedFusionNetwork
 from ldf_utils.networks.salient import SalientFusionNetwork
 from ldf_utils.networks.sentence import SentenceFusionNetwork
 from ldf_utils.training.config import TrainConfig
@@ -129,6 +130,18 @@ def test_the_record_and_its_table(clip, samples, tmp_path):
         sentences.load_record(path)
     with pytest.raises(ValueError, match="experiments.sentence measure"):
         sentences.load_record(tmp_path / "none.json")
+
+
+def test_a_training_may_begin_with_a_network_that_takes_no_sentence(clip, samples):
+    plain = SalientFusionNetwork(max_lift=0.3).eval()
+    begun = begin_with(plain, clip.dim)
+    both = samples[0].infrared[None], samples[0].visible[None]
+    said = sentence_directions(clip, "a dark image")
+    with torch.no_grad():
+        torch.testing.assert_close(begun(*both, said), plain(*both))
+    assert begun.max_lift == 0.3 and begin_with(begun, clip.dim) is begun
+    with pytest.raises(ValueError, match="BoundedFusionNetwork"):
+        begin_with(BoundedFusionNetwork(), clip.dim)
 
 
 def test_missing_networks_are_named(tmp_path, capsys):

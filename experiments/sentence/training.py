@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from experiments.ablation.samples import training_sets
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.evaluation.ablation import BASE
 from ldf_utils.networks.checkpoint import SENTENCE_WEIGHTS, load_network, save_network
+from ldf_utils.networks.salient import SalientFusionNetwork
+from ldf_utils.networks.sentence import SentenceFusionNetwork
 from ldf_utils.training.config import TrainConfig
 from ldf_utils.training.trainer import fit
 
@@ -66,8 +70,9 @@ def train(
     config = replace(config, clip=clip_name)
     opened = training_sets(sets)
     pairs = {name: pairs for name, pairs in opened}
-    network = None if start is None else load_network(start)
-    result = fit(config, pairs, load_clip(clip_name), network, folder=folder, resume=True)
+    clip = load_clip(clip_name)
+    network = None if start is None else begin_with(load_network(start), clip.dim)
+    result = fit(config, pairs, clip, network, folder=folder, resume=True)
     record: dict[str, Any] = {
         "config": config.to_dict(),
         "sets": {name: len(pairs) for name, pairs in opened},
@@ -75,6 +80,29 @@ def train(
         "parameters": sum(p.numel() for p in result.network.parameters()),
     }
     return save_network(result.network, output, record)
+
+
+def begin_with(network: nn.Module, dim: int) -> SentenceFusionNetwork:
+    """Return a network of sentences that starts with the weights of one that may take none.
+
+    Args:
+        network: a `SentenceFusionNetwork`, which is returned as it is, or a `SalientFusionNetwork`,
+            which a new one imitates whatever the sentence says.
+        dim: length of CLIP's embeddings.
+
+    Raises:
+        ValueError: for another network.
+    """
+    if isinstance(network, SentenceFusionNetwork):
+        return network
+    if not isinstance(network, SalientFusionNetwork):
+        raise ValueError(
+            f"expected a SentenceFusionNetwork or a SalientFusionNetwork to start with, found a "
+            f"{type(network).__name__}"
+        )
+    begun = SentenceFusionNetwork(dim, **network.arguments)
+    begun.load_state_dict(network.state_dict(), strict=False)  # all but what reads the sentence
+    return begun
 
 
 def paths(work: Path, seed: int) -> dict[str, Path]:
