@@ -1,21 +1,23 @@
 """One network for any sentence: train it, and measure what its sentences do.
 
-python -m experiments.sentence train [--seed N] [--set KEY=VALUE] [--start FILE]
 python -m experiments.sentence train --no-words [--seed N]   # what is compared with
+python -m experiments.sentence train [--seed N] [--set KEY=VALUE] [--start FILE]
 python -m experiments.sentence alone --word dark sharp salient
 python -m experiments.sentence measure [--data DIR] [--seeds N]
 
-Trainings go on where they stopped. ``measure`` needs the first two for every seed; it measures
-networks of one word where they are there.
+Trainings go on where they stopped. Those with sentences begin with the network without words of
+their seed, which is trained first where it is missing. ``measure`` needs the first two for every
+seed; it measures networks of one word where they are there.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from experiments.ablation.variants import WORDS
 from experiments.sentence import report
@@ -64,20 +66,41 @@ def _config(arguments: argparse.Namespace) -> TrainConfig:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    config, kind = _config(arguments), "sentence"
     if arguments.no_words:
-        config, kind = replace(config, **NO_WORDS), "no words"
-    output = arguments.output or paths(arguments.work, arguments.seed)[kind]
-    folder = arguments.work / f"{kind.replace(' ', '_')}_{arguments.seed}"
-    train(config, output, folder, arguments.train, arguments.start, arguments.clip)
+        _train_without_words(arguments, arguments.output, dict(arguments.set))
+        return
+    output = arguments.output or paths(arguments.work, arguments.seed)["sentence"]
+    folder = arguments.work / f"sentence_{arguments.seed}"
+    train(_config(arguments), output, folder, arguments.train, _start(arguments), arguments.clip)
     print(f"weights in {output.name}")
 
 
+def _train_without_words(
+    arguments: argparse.Namespace, output: Path | None = None, changes: Mapping[str, Any] = {}
+) -> None:
+    """Train the network that learns from the perceptual term alone."""
+    output = output or paths(arguments.work, arguments.seed)["no words"]
+    config = replace(CONFIG, seed=arguments.seed, **NO_WORDS)
+    config = TrainConfig.from_dict(config.to_dict() | dict(changes))
+    folder = arguments.work / f"no_words_{arguments.seed}"
+    train(config, output, folder, arguments.train, None, arguments.clip)
+    print(f"weights in {output.name}")
+
+
+def _start(arguments: argparse.Namespace) -> Path:
+    """Return the weights to begin with; those without words are trained if they are missing."""
+    start = arguments.start or paths(arguments.work, arguments.seed)["no words"]
+    if arguments.start is None and not start.exists():
+        _train_without_words(arguments)
+    return Path(start)
+
+
 def _alone(arguments: argparse.Namespace) -> None:
+    start = _start(arguments)
     for word in arguments.word:
         config = replace(_config(arguments), sentences="one", prompt_fused=WORDS[word])
         output, folder = alone_path(arguments.work, word), arguments.work / f"alone_{word}"
-        train(config, output, folder, arguments.train, arguments.start, arguments.clip)
+        train(config, output, folder, arguments.train, start, arguments.clip)
         print(f"weights in {output.name}")
 
 
