@@ -54,7 +54,7 @@ FIGURES = {
     "05_evaluation": 8,
     "06_detection": 7,
     "07_your_own_cameras": 9,
-    "08_say_it": 8,
+    "08_say_it": 7,
     "09_scaling_out": 4,
 }
 
