@@ -13,6 +13,7 @@ from experiments import shipped_network
 from ldf_utils.metrics import USUAL
 from tools import figure_size, readme, real_data
 from tools.cells import badges_source
+from tools.notebook_files import NOTEBOOKS, read_notebook, tagged
 
 
 @pytest.fixture
@@ -55,7 +56,11 @@ def test_the_readme_is_short_and_has_its_picture_and_the_measured_tables_are_fil
     assert len(text.splitlines()) < 150 and "docs/measured.md" in text
     page = readme.MEASURED.read_text(encoding="utf-8")
     between = page.split(readme.BEGIN)[1].split(readme.END)[0]
-    assert "RoadScene | 50 |" in between and "05_evaluation" in between
+    parameters: dict = {}
+    notebook = read_notebook(NOTEBOOKS / "05_evaluation.ipynb")
+    exec(tagged(notebook, "parameters")[0].source, parameters)
+    assert f"RoadScene | {parameters['pairs_per_set']} |" in between, "made with other settings"
+    assert all(path.stem in between for path in NOTEBOOKS.glob("*.ipynb"))
     assert (readme.ROOT / "docs" / "teaser.png").stat().st_size < 500_000
     assert badges_source("00_start_here.ipynb") in text
 
