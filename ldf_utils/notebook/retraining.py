@@ -22,15 +22,14 @@ CONFIG = TrainConfig(
     batch=4,
     crop=96,
     patches=8,
-    learning_rate=1e-3,
+    learning_rate=5e-4,
     noise=0.08,
     network="salient",
     weight_direction=12.0,
     weight_patch=0.0,
     samples=0,
 )
-"""As the network of sentences is trained, with one sentence; `experiments.sentence` has the same
-values, and says why."""
+"""As `experiments.sentence` trains the network of sentences, with one sentence."""
 
 LONGEST = 600.0
 """The longest training in the studio, in seconds."""
