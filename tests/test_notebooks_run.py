@@ -39,7 +39,7 @@ OVERRIDES = {
     "05_evaluation": {"pairs_per_set": 2, "known_pairs": 4},
     "06_detection": {"pairs_per_set": 3, "draws": 50},
     "07_your_own_cameras": {"frames": 8, "parallax_pairs": 4},
-    "08_say_it": {"steps": 3, "drawn": 3},
+    "08_say_it": {"steps": 3, "drawn": 3, "retrain_steps": 2},
     "09_scaling_out": {"steps": 3, "batch": 2, "patches": 2},
 }
 
@@ -54,7 +54,7 @@ FIGURES = {
     "05_evaluation": 8,
     "06_detection": 7,
     "07_your_own_cameras": 9,
-    "08_say_it": 7,
+    "08_say_it": 9,
     "09_scaling_out": 4,
 }
 
