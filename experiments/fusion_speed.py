@@ -116,6 +116,11 @@ def network_variants(size: tuple[int, int], cores: int, compiled: bool) -> dict[
     found["ONNX Runtime, a frame for each core"] = by_one_core_each(
         onnx_network(shipped, 1), pairs, cores
     )
+    student = load_network("student").requires_grad_(False)
+    found["student, torch, a frame for each core"] = by_one_core_each(student, pairs, cores)
+    found["student, ONNX Runtime, a frame for each core"] = by_one_core_each(
+        onnx_network(student, 1), pairs, cores
+    )
     try:
         lite = load_network("ld-lite").requires_grad_(False)
         found["LD-Lite, torch, a frame by all cores"] = by_all_cores(lite, pairs[:1], cores)
