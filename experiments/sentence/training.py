@@ -104,7 +104,8 @@ def begin_with(network: nn.Module, dim: int) -> SentenceFusionNetwork:
             f"expected a SentenceFusionNetwork or a SalientFusionNetwork to start with, found a "
             f"{type(network).__name__}"
         )
-    begun = SentenceFusionNetwork(dim, **network.arguments)
+    settings: dict[str, Any] = dict(network.arguments)
+    begun = SentenceFusionNetwork(dim, **settings)
     begun.load_state_dict(network.state_dict(), strict=False)  # all but what reads the sentence
     return begun
 
