@@ -15,8 +15,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from data_download import tour
 from ldf_utils.notebook.run_record import METRICS_FILE
@@ -65,31 +66,19 @@ def _run_all(
     folder: Path,
     *,
     jobs: int,
-    environment: Mapping[str, str | None] | None = None,
-    cell_seconds: float,
-    progress: Progress,
+    **options: Any,
 ) -> Iterator[tuple[Path, Outcome]]:
     """Run notebooks, one after the other or side by side, until one is interrupted."""
     if jobs > 1 and len(sources) > 1:
-        yield from run_side_by_side(
-            sources,
-            outputs,
-            folder,
-            jobs=jobs,
-            environment=environment,
-            cell_seconds=cell_seconds,
-            progress=progress,
-        )
+        yield from run_side_by_side(sources, outputs, folder, jobs=jobs, **options)
         return
     for i, source in enumerate(sources, start=1):
         outcome = run_notebook(
             source,
             outputs / source.name,
             folder,
-            environment=environment,
-            cell_seconds=cell_seconds,
-            progress=progress,
             label=f"[{i}/{len(sources)}]",
+            **options,
         )
         yield source, outcome
         if outcome.status == "interrupted":

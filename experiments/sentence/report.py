@@ -174,6 +174,10 @@ def table(record: Mapping[str, Any]) -> str:
             f"| {row['word']} ({row['steps']} steps) | {row['place']} | {row['alone']:+.3g} | "
             f"{row['any sentence']:+.3g} | {row['share']:.2f} |"
         )
+    if record["alone"]:
+        words = " ".join(dict.fromkeys(row["word"] for row in record["alone"]))
+        lines += ["", f"`python -m experiments.sentence alone --word {words} --set "
+                  f"steps={record['alone'][0]['steps']}` trained these."]  # fmt: skip
     if record["ranks"]:
         lines += ["", "| set | shipped | sentence, the paper's |", "|---" * 3 + "|"]
     for name, ranks in record["ranks"].items():

@@ -134,36 +134,28 @@ def load_network(name_or_path: str | os.PathLike = "shipped") -> nn.Module:
             is damaged or holds another network.
     """
     name = os.fspath(name_or_path)
-    if name == "shipped":
-        if not SHIPPED_WEIGHTS.is_file():
+    own = {  # name to the file, and what makes it
+        "shipped": (SHIPPED_WEIGHTS, "experiments.shipped_network train"),
+        "student": (STUDENT_WEIGHTS, "experiments.student train"),
+        "sentence": (SENTENCE_WEIGHTS, "experiments.sentence train"),
+    }
+    if name in own:
+        path, command = own[name]
+        if not path.is_file():
             raise WeightsError(
-                f"{SHIPPED_WEIGHTS}: the network that ships with this package is not there; "
-                "restore it with `git checkout -- ldf_utils/weights`, or train one "
-                "(`python -m ldf_utils.training --help`)"
+                f"{path}: these weights, {name!r}, ship with the package and are not there; restore "
+                "them with `git checkout -- ldf_utils/weights`, or train such a network "
+                f"(`python -m {command}`)"
             )
-        network = _load_file(SHIPPED_WEIGHTS)
-    elif name == "sentence":
-        if not SENTENCE_WEIGHTS.is_file():
-            raise WeightsError(
-                f"{SENTENCE_WEIGHTS}: the network that takes any sentence is not there; train it "
-                "with `python -m experiments.sentence train`"
-            )
-        network = _load_file(SENTENCE_WEIGHTS)
-    elif name == "student":
-        if not STUDENT_WEIGHTS.is_file():
-            raise WeightsError(
-                f"{STUDENT_WEIGHTS}: the student of the network that ships is not there; train it "
-                "with `python -m experiments.student train`"
-            )
-        network = _load_file(STUDENT_WEIGHTS)
+        network = _load_file(path)
     elif name in _PUBLISHED:
         network = _load_file(_find_published(name))
     else:
         path = Path(name)
         if not path.exists() and not path.suffix:
             raise WeightsError(
-                f"{name!r} is neither a file nor a known network; expected shipped, "
-                f"student, sentence, {', '.join(_PUBLISHED)} or the path of a weights file"
+                f"{name!r} is neither a file nor a known network; expected "
+                f"{', '.join([*own, *_PUBLISHED])} or the path of a weights file"
             )
         network = _load_file(path / "Enc_final.pt" if path.is_dir() else path)
     return network.eval()

@@ -24,12 +24,11 @@ CONFIG = TrainConfig(
     patches=8,
     learning_rate=5e-4,
     noise=0.08,
-    network="salient",
     weight_direction=12.0,
     weight_patch=0.0,
     samples=0,
 )
-"""As `experiments.sentence` trains the network of sentences, with one sentence."""
+"""As `experiments.sentence` trains the network of sentences, but with one sentence."""
 
 LONGEST = 600.0
 """The longest training in the studio, in seconds."""
