@@ -143,8 +143,8 @@ def load_network(name_or_path: str | os.PathLike = "shipped") -> nn.Module:
         path, command = own[name]
         if not path.is_file():
             raise WeightsError(
-                f"{path}: these weights, {name!r}, ship with the package and are not there; restore "
-                "them with `git checkout -- ldf_utils/weights`, or train such a network "
+                f"{path}: the weights {name!r}, which ship with the package, are not there; "
+                "restore them with `git checkout -- ldf_utils/weights`, or train such a network "
                 f"(`python -m {command}`)"
             )
         network = _load_file(path)
