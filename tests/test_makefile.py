@@ -134,6 +134,14 @@ def test_without_a_gpu_the_cpu_build_of_torch_is_taken_where_it_can_be_had(make)
     code, output, log = make("install", "PYTHON=fakepython", uv_fails=True)
     assert code == 0 and INSTALL in log
     assert "It cannot be had here: going on with the default build of torch" in output
+    # The wheels of CUDA one by one, each with its version and system: together they fill a disk.
+    singly = [line for line in log.splitlines() if " --no-deps " in line]
+    wanted = re.findall(
+        r"^(?:nvidia-.*|triton=.*|torch=.*)$",
+        (ROOT / "constraints.txt").read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
+    assert len(wanted) > 10 and [line.partition("--no-deps ")[2] for line in singly] == wanted
 
 
 @needs_make

@@ -58,12 +58,24 @@ torch_for_the_cpu() {
     "${uv[@]}" torch torchvision
 }
 
+# pip keeps all wheels of a call until its end, 3 GB with those of CUDA: one call for each of these.
+torch_with_cuda() {
+  local requirement
+  grep -E '^(nvidia-|triton|torch=)' constraints.txt | while read -r requirement; do
+    "$run" -m pip install --no-deps "$requirement" </dev/null
+  done
+}
+
 usable || create
 if gpu_or_small_torch; then
   echo "2/3 Taking the default build of torch"
+  torch_with_cuda
 else
   echo "2/3 No GPU seen: taking the CPU build of torch, which needs no CUDA libraries"
-  torch_for_the_cpu || echo "    It cannot be had here: going on with the default build of torch"
+  torch_for_the_cpu || {
+    echo "    It cannot be had here: going on with the default build of torch"
+    torch_with_cuda
+  }
 fi
 echo "3/3 Installing the versions of constraints.txt: a few minutes"
 "$run" -m pip install --constraint constraints.txt -e ".[notebooks,test,video,onnx,cameras]"
