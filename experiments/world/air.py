@@ -67,16 +67,20 @@ def smoke_depth(
     start = np.clip(middle - reach, 0, None)
     stop = np.minimum(middle + reach, depth)
     length = np.clip(stop - start, 0, None)
-    tau = np.zeros(depth.shape, np.float32)
     jitter = np.random.default_rng(seed).random(depth.shape, np.float32)
+    through = length > 0  # the other rays pass beside the plume or end before it
+    way, start, length, jitter = (x[through] for x in (directions, start, length, jitter))
+    tau = np.zeros(length.shape, np.float32)
     for k in range(steps):
         t = start + (k + jitter) / steps * length
-        p = o + directions * t[..., None]
+        p = o + way * t[..., None]
         edge = (((p - c) / r) ** 2).sum(-1)
         ragged = fractal(p * [1, 1, 1.3], 0.5 * reach, 5, gain=0.65, seed=seed)
         wisp = np.clip(0.55 + 2.2 * ragged - 0.25 * edge, 0, 2.2)
         tau += np.exp(-1.1 * edge) * wisp**1.5 * length / steps
-    return plume.density * tau
+    whole = np.zeros(depth.shape, np.float32)
+    whole[through] = plume.density * tau
+    return whole
 
 
 def fog_depth(air: Air, origin: Vector, directions: Array, depth: Array) -> Array:

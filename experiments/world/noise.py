@@ -22,7 +22,9 @@ def _lattice(seed: int) -> Array:
 def value_noise(points: npt.NDArray[np.floating], wavelength: float, seed: int = 0) -> Array:
     """Look up noise in [-1, 1] at points ``(..., 3)`` in meters, by trilinear interpolation."""
     shift = np.random.default_rng(seed).uniform(0, _PERIOD, 3)
-    grid = np.mod(points / wavelength + shift, _PERIOD).astype(np.float32)
+    grid = points / wavelength + shift
+    grid -= _PERIOD * np.floor(grid / _PERIOD)  # the remainder, exact for a power of two
+    grid = grid.astype(np.float32)
     return ndimage.map_coordinates(
         _lattice(7), [grid[..., k] for k in range(3)], order=1, mode="nearest", prefilter=False
     )
@@ -45,10 +47,13 @@ def fractal(
     norm = 0.0
     for k in range(octaves):
         wave = wavelength / 2**k
-        octave = value_noise(points, wave, seed + 17 * k)
-        if footprint is not None:
-            octave = octave * np.clip(wave / (2 * footprint + 1e-9) - 0.2, 0, 1)
-        total += gain**k * octave
+        if footprint is None:
+            total += gain**k * value_noise(points, wave, seed + 17 * k)
+        else:
+            share = np.clip(wave / (2 * footprint + 1e-9) - 0.2, 0, 1)
+            seen = share > 0
+            octave = value_noise(points[seen], wave, seed + 17 * k)
+            total[seen] += gain**k * (octave * share[seen])
         norm += gain**k
     return (total / norm).astype(np.float32)
 
