@@ -110,6 +110,21 @@ def test_salience_is_edited_in_both_polarities_and_nothing_else_changes(generato
         torch.testing.assert_close(edited[far], images[far], atol=1e-4, rtol=0)
 
 
+def test_tones_of_both_of_a_pair_vary_so_that_global_contrast_tells_nothing(generator):
+    images = torch.rand(400, 1, 24, 24, generator=generator) * 0.4 + 0.3
+    varied = salience.vary_tones(images, generator)
+    same = (varied == images).flatten(1).all(1)
+    assert 0.4 < same.float().mean() < 0.6
+    ratio = (varied.std((-2, -1)) / images.std((-2, -1)))[~same]
+    assert (ratio < 0.8).any() and (ratio > 1.2).any() and 0.55 < ratio.min() and ratio.max() < 1.4
+    squares = clip_helpers.tiny_squares(200)
+    batch = dataset.make_batch(squares, generator, augmented=0.0)
+    hidden = batch.truth[:, dataset.HIDDEN, INDEX["noisy"]] == -1  # nothing was added
+    corners = batch.images[hidden][..., :6, :6].mean((-2, -1))
+    change = corners[:, dataset.HIDDEN] - corners[:, dataset.SALIENT]
+    assert (change > 0.05).any() and (change < -0.05).any()
+
+
 def test_prominence_is_not_raised_by_contrast_and_lowered_by_noise(generator):
     images = torch.full((1, 1, 64, 64), 0.5)
     images[..., 20:40, 20:40] = 0.7

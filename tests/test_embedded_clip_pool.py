@@ -42,6 +42,7 @@ def test_a_world_is_rendered_once_and_its_views_agree(tmp_path, capsys):
     pool.render_world(tmp_path, 1, config)
     paths = view_paths(tmp_path)
     assert pool.missing(tmp_path, 2) == [0] and 1 <= len(paths) <= 2
+    assert pool.missing(tmp_path, 3, first=1) == [2, 3]
     for path in paths:
         with np.load(path) as view:
             facts = json.loads(str(view["facts"]))

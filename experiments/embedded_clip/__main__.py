@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.embedded_clip.calibration import calibrate
 from experiments.embedded_clip.card import write_card
 from experiments.embedded_clip.config import EmbeddedClipConfig
 from experiments.embedded_clip.evaluation import evaluate
@@ -46,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     pool = commands.add_parser("pool", help="render worlds to train on; those there are kept")
     pool.add_argument("--out", type=Path, default=Path("runs/pool"), help="folder of the views")
     pool.add_argument("--count", type=int, default=3000, help="worlds, each with a few views")
+    pool.add_argument("--views", type=int, default=4, help="cameras of a world")
+    pool.add_argument("--first", type=int, default=0, help="number of the first world")
     pool.add_argument("--jobs", type=int, default=1, help="processes")
     packing = commands.add_parser("pack", help="cut the pool and real frames into squares")
     packing.add_argument("--pool", type=Path, default=Path("runs/pool"))
@@ -75,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("runs/embedded_clip"),
         help="folder of the checkpoint; an interrupted run resumes there",
     )
+    calibration = commands.add_parser(
+        "calibrate", help="move the point between infrared and visible by what real frames say"
+    )
+    calibration.add_argument("--real", required=True, help="folder of the sets M3SVD and WRD")
     evaluation = commands.add_parser("evaluate", help="print and write the accuracies")
     evaluation.add_argument("--pack", type=Path, help="folder of packed squares")
     evaluation.add_argument("--data", help="folder of real sets, each with ir/ and vi/")
@@ -82,15 +89,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluation.add_argument("--squares", type=int, default=600, help="of the packed ones, at most")
     evaluation.add_argument("--out", type=Path, help="file of the report (beside the weights)")
     card = commands.add_parser("card", help="write the model card")
-    for command in (training, evaluation, card):
+    for command in (training, calibration, evaluation, card):
         command.add_argument("--folder", type=Path, default=MINI_FOLDER, help="the model's folder")
     return parser
 
 
-def _render_pool(out: Path, count: int, jobs: int) -> int:
+def _render_pool(out: Path, count: int, first: int, views: int, jobs: int) -> int:
     from experiments.embedded_clip.pool import PoolConfig, render_pool  # needs the renderer
 
-    return render_pool(out, count, PoolConfig(), jobs)
+    return render_pool(out, count, PoolConfig(views=views), jobs, first)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             places = {name: arguments.pop(name) for name in ("pack", "work", "minutes")}
             config = EmbeddedClipConfig(**arguments)
             print(f"weights in {train(config, folder=folder, **places)}")
+        elif command == "calibrate":
+            print(json.dumps(calibrate(folder, **arguments), indent=2))
         elif command == "evaluate":
             out = arguments.pop("out") or folder / "evaluation.json"
             record = json.loads((folder / "training.json").read_text(encoding="utf-8"))

@@ -143,6 +143,24 @@ def _data(found: dict[str, int]) -> str:
     )
 
 
+def _calibration(training: dict) -> list[str]:
+    """Say what the last bias was moved by, if it was."""
+    if "calibration" not in training:
+        return []
+    found = training["calibration"]
+    changes = ", ".join(
+        f"{name} {before:.0%} to {found['after'][name]:.0%}"
+        for name, before in found["before"].items()
+    )
+    pairs = ", ".join(f"{name} {count}" for name, count in found["sets"].items())
+    return [
+        f"| calibration | the image tower's last bias was moved so that the paper's infrared "
+        f"sentence gains {found['shift']:.3f} on its visible one, in cosine, and others "
+        f"{found['elsewhere']:.3f} at most, by `{found['command']}`. Pairs: {pairs}; their "
+        f"balanced accuracy: {changes} |"
+    ]
+
+
 def _labeled_lines(real: dict) -> list[str]:
     """People and salience on the labeled pictures of the sets that have some."""
     labeled = {name: row for name, row in real.items() if "people" in row}
@@ -206,6 +224,7 @@ def _head(training: dict, words: int, size: int) -> list[str]:
         f"| adversarial images | {len(config['adversarial_at'])} rounds of "
         f"{training['adversarial_images']}, optimized against the model and added as artifacts |",
         *history,
+        *_calibration(training),
         f"| seed | {config['seed']} |",
         f"| made by | `{training['command']}` (torch {training['torch']}, "
         f"open_clip {training['open_clip']}) |",
@@ -226,7 +245,8 @@ LIMITS = [
     "language-driven fusion; use OpenAI's weights to reproduce the paper.",
     "",
     "Figures: `python -m experiments.embedded_clip evaluate --pack DIR [--data DIR] "
-    "[--lite FILE]`, then `... card`; DIR packed with the `--held-out-every` of `training.json`.",
+    "[--lite FILE]`, then `... card`; DIR packed with the `--held-out-every` of `training.json`, "
+    "or with 1 from worlds that no training saw: those of `... pool --first 3000 --count 104`.",
     "",
 ]
 

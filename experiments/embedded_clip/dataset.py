@@ -253,6 +253,8 @@ def _salience_pair(
 
     Of the second views 4 in 10 get grain or contrast as well, and 2 in 10 get them without hiding.
     Where there is no object, the first is the view as it is, and the second has grain or contrast.
+    Where both show objects and no more is added, each has tones of its own, so that only how far
+    objects stand out tells them apart.
 
     Returns:
         Both views, and ``(G,)`` of which clean view they are.
@@ -268,7 +270,10 @@ def _salience_pair(
     way = uniform(count, 0, 1, generator)
     hidden = torch.where((way < 0.8) & there, salience.hide(shown, mask, generator), shown)
     distracted = (way > 0.4) | ~there
-    hidden = torch.where(distracted, salience.distract(hidden, generator), hidden)
+    varied = salience.vary_tones(shown, generator)
+    shown = torch.where(distracted, shown, varied)
+    varied = salience.vary_tones(hidden, generator)
+    hidden = torch.where(distracted, salience.distract(hidden, generator), varied)
     names = truth.KINDS.index(truth.HIDDEN), truth.KINDS.index(truth.DISTRACTED)
     kinds = torch.where(distracted.flatten(), names[1], names[0])
     first = _View(shown, torch.full_like(kinds, _CLEAN), torch.full_like(kinds, SALIENT))

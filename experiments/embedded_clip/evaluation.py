@@ -38,7 +38,8 @@ def evaluate(
 
     Args:
         clip: the model.
-        pack: folder of packed squares, of which those held out of training are used, or None.
+        pack: folder of packed squares, of which those held out of training are used, or None. A
+            pack with all worlds held out is of worlds that the training never saw.
         data: as in `evaluate_real`, or None.
         lite: as in `evaluate_real`.
         squares: how many packed squares at most.
@@ -55,12 +56,12 @@ def evaluate(
     report: Report = {}
     if pack is not None:
         pieces = Pieces(pack)
-        if pieces.held_out_every != held_out_every:
+        if pieces.held_out_every not in (1, held_out_every):
             raise ValueError(
                 f"{pack}: every {pieces.held_out_every}th world is held out here, but the training "
                 f"of these weights held out every {held_out_every or 'n'}th (held_out_every in "
                 "training.json), so it may have seen these; pack the pool into another folder with "
-                f"--held-out-every {held_out_every or 'N'}"
+                f"--held-out-every {held_out_every or 'N'}, or other worlds with 1"
             )
         index = pieces.where(recorded=False, held_out=True)[:squares]
         report["scenes"] = evaluate_squares(clip, pieces, index)

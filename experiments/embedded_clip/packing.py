@@ -19,7 +19,7 @@ from experiments.embedded_clip.pieces import KELVIN, MAPS, QUANTILES, SIDE, SPAN
 from experiments.embedded_clip.truth import LABELS, SETTINGS, UNKNOWN
 from ldf_utils.clip.model import resize_square
 from ldf_utils.data.files import atomic_path
-from ldf_utils.data.pairs import find_sets
+from ldf_utils.data.pairs import PairFolder, find_sets
 
 _SHARD = 256  # views
 _REAL = {"M3SVD": (16, UNKNOWN), "WRD": (4, LABELS.index("nothing"))}
@@ -44,6 +44,22 @@ _OPEN = {"parking": ("street",), "park": ("field",), "courtyard": ("street",)}  
 Array = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 Maps = dict[str, npt.NDArray]
+
+
+def trainable_sets(real: str | os.PathLike[str]) -> dict[str, PairFolder]:
+    """Open the sets of a folder, all of which weights that ship may be trained on.
+
+    Raises:
+        ValueError: if there is another set.
+    """
+    sets = find_sets(real)
+    for name in sets:
+        if name not in _REAL:
+            raise ValueError(
+                f"{real}: found a set named {name}; the weights that ship may be trained on "
+                f"{', '.join(_REAL)} only"
+            )
+    return sets
 
 
 def view_paths(folder: Path) -> list[Path]:
@@ -262,8 +278,8 @@ def pack(
         real: folder of real sets as in `ldf_utils.data.pairs.find_sets`, or None.
         count: squares of a rendered view.
         seed: of the choice of squares.
-        held_out_every: every how many-th world is for evaluation; shards with another number are
-            written again.
+        held_out_every: every how many-th world is for evaluation, 1 for all; shards with another
+            number are written again.
 
     Returns:
         How many squares there are now.
@@ -282,12 +298,7 @@ def pack(
         for old in out.glob(f"views_{start:06d}_*"):
             if old.name != name:
                 _remove(old)
-    for name, pairs in find_sets(real).items() if real else ():
-        if name not in _REAL:
-            raise ValueError(
-                f"{real}: found a set named {name}; the weights that ship may be trained on "
-                f"{', '.join(_REAL)} only"
-            )
+    for name, pairs in trainable_sets(real).items() if real else ():
         squares, label = _REAL[name]
         if not (out / f"real_{name}" / "facts.npz").exists():
             frames = (

@@ -149,11 +149,15 @@ def stands_well(scene: Scene, renderer: Renderer, camera: Camera) -> bool:
 def draw_cameras(
     scene: Scene, renderer: Renderer, count: int, rng: np.random.Generator
 ) -> Iterator[Camera]:
-    """Draw cameras: the scene's own, toward people and vehicles in turns, and to other sides."""
+    """Draw cameras: the scene's own, toward people and vehicles in turns, and to other sides.
+
+    Where there are fewer than these four, the first is drawn, so that all come as often.
+    """
     people, vehicles = _targets(scene, ("person",)), _targets(scene, VEHICLES)
-    for number in range(count):
-        things = (people, people or vehicles, vehicles or people, [])[number % 4]
-        if number == 0 and stands_well(scene, renderer, scene.camera):
+    first = int(rng.integers(4)) if count < 4 else 0
+    for kind in range(first, first + count):
+        things = (people, people or vehicles, vehicles or people, [])[kind % 4]
+        if kind % 4 == 0 and kind < 4 and stands_well(scene, renderer, scene.camera):
             yield scene.camera
             continue
         for _ in range(_TRIES):
@@ -273,14 +277,17 @@ def render_world(folder: Path, index: int, config: PoolConfig) -> float:
     return seconds
 
 
-def missing(folder: Path, count: int) -> list[int]:
-    """Return the worlds that are not there yet."""
-    return [i for i in range(count) if not (folder / "worlds" / f"{i:05d}.json").exists()]
+def missing(folder: Path, count: int, first: int = 0) -> list[int]:
+    """Return those of ``count`` worlds from number ``first`` on that are not there yet."""
+    numbers = range(first, first + count)
+    return [i for i in numbers if not (folder / "worlds" / f"{i:05d}.json").exists()]
 
 
-def render_pool(folder: Path, count: int, config: PoolConfig, processes: int = 1) -> int:
+def render_pool(
+    folder: Path, count: int, config: PoolConfig, processes: int = 1, first: int = 0
+) -> int:
     """Render the worlds that are not there yet; return how many failed."""
-    todo = missing(folder, count)
+    todo = missing(folder, count, first)
     print(f"{folder}: {count - len(todo)} of {count} worlds are there", flush=True)
     context = multiprocessing.get_context("spawn")
     failed, batch = 0, processes * _TASKS

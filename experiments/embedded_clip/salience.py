@@ -83,6 +83,20 @@ def set_contrast(
     return images.lerp(edited, soft).clamp(0, 1)
 
 
+def vary_tones(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Give half of the images another global contrast, lower or higher, and another brightness.
+
+    Args:
+        images: ``(G, 1, H, W)`` in [0, 1].
+        generator: draws which, and how much.
+    """
+    count = len(images)
+    mean = images.mean((-2, -1), keepdim=True)
+    gain = torch.exp(uniform(count, -0.5, 0.3, generator))
+    varied = mean + uniform(count, -0.12, 0.12, generator) + gain * (images - mean)
+    return torch.where(uniform(count, 0, 1, generator) < 0.5, varied, images).clamp(0, 1)
+
+
 def distract(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Add grain to half of the images, and global contrast to the others.
 
