@@ -20,6 +20,7 @@ from ldf_utils.clip.model import PROMPTS, ClipError, ClipSpace
 from ldf_utils.data.pairs import Pair
 from ldf_utils.fusion.inference import Network, fuse_tensors
 from ldf_utils.fusion.sentence import SUGGESTIONS, sentence_directions, speak
+from ldf_utils.metrics import spatial_frequency
 from ldf_utils.networks.checkpoint import load_network
 from ldf_utils.notebook import figures, widgets
 from ldf_utils.notebook.retraining import Retraining
@@ -80,7 +81,7 @@ def show_cosines(clip: ClipSpace, sentence: str, others: Sequence[str] = SUGGEST
 def show_pictures(
     pictures: Mapping[str, torch.Tensor], sentence: str, clip: ClipSpace, trained: str = ""
 ) -> None:
-    """Show what the networks make of one pair, with the mean brightness of each image.
+    """Show what the networks make of one pair, with brightness and sharpness of each image.
 
     Args:
         pictures: label to image, ``(1, H, W)`` in [0, 1].
@@ -91,17 +92,19 @@ def show_pictures(
     Raises:
         ValueError: if there is no image.
     """
-    levels = {label: 255 * image.mean().item() for label, image in pictures.items()}
-    text = ", ".join(f"{label} {level:.0f}" for label, level in levels.items())
+    text = ", ".join(
+        f"{label} {255 * image.mean().item():.0f} and {spatial_frequency(image[None]).item():.0f}"
+        for label, image in pictures.items()
+    )
     figures.show_images(
         pictures,
         columns=len(LABELS),
-        title=f"“{sentence}”: mean brightness in levels: {text}",
+        title=f"“{sentence}”: mean brightness and spatial frequency (sharpness), levels: {text}",
         caption=f"Left: the shipped network, trained with the paper's sentence. Then, with "
         f"“{sentence}”: the network that takes sentences"
         + (f", and the shipped network after {trained} with this sentence alone" if trained else "")
         + f". {figures.clip_note(clip)}",
-        alt=f"Fused images of one scene. Mean brightness of 255: {text}.",
+        alt=f"Fused images of one scene. Mean brightness and spatial frequency: {text}.",
     )
 
 

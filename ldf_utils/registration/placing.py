@@ -123,8 +123,8 @@ class Placement:
         alignment: how the cameras lie.
         common: cut both pictures to the part that both show. By default the result has the size
             of the visible picture, and where the infrared camera sees nothing the infrared picture
-            is filled with the luminance of the visible one, so that fusing changes nothing there;
-            one passes into the other over 16 pixels.
+            is filled with the luminance of the visible one, so that fusing changes only tone and
+            contrast there; one passes into the other over 16 pixels.
 
     Raises:
         ValueError: if the two views have too little in common.

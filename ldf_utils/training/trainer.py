@@ -250,7 +250,7 @@ class _Run:
         except ImageError as error:
             failure = ImageError(
                 f"step {step + 1}: {error}. The run stops here; {checkpoint_note(self.folder)}. "
-                "Mend the picture and go on with resume, or start a new run without it"
+                "Replace the file and rerun with --resume, or start a new run without it"
             )
             failure.__cause__ = error
         except Exception as error:
