@@ -353,6 +353,23 @@ def test_differences_are_paired_by_seed():
         made.mean("a", "noise")
 
 
+def test_changes_are_shares_of_what_was_there_and_sorted_by_verdict():
+    made = made_study(
+        a={0: 1.0, 1: 5.0, 2: 9.0}, b={0: 0.0, 1: 4.0, 2: 8.0}, c={0: 9.0, 1: 4.0, 2: 0.0}
+    )
+    up, down = (Hypothesis("a", "b", "sharpness", sign, "sharp") for sign in (1, -1))
+    unclear = Hypothesis("c", "b", "sharpness", 1, "sharp")
+    percent, moved, other_way = ablation.changes(made.findings([up, up, down]))
+    label = ablation.MEASURES["sharpness"].label.split(":")[0]
+    assert percent == {
+        f"sharp: {label} up?": [25.0, 25.0, 25.0],
+        f"sharp: {label} down?": [25.0, 25.0, 25.0],
+    }
+    assert moved == [f"sharp: {label} up?"] and other_way == [f"sharp: {label} down?"]
+    percent, moved, other_way = ablation.changes(made.findings([unclear]), variants=True)
+    assert list(percent) == [f"c: {label} up?"] and not moved and not other_way
+
+
 # --- the runs
 
 

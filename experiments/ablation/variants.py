@@ -130,7 +130,8 @@ _NAMED = {variant.name: variant for variant in VARIANTS}
 
 GROUPS = {
     "terms": VARIANTS,
-    "shipped": (*VARIANTS, *WORD_VARIANTS),  # what the package ships and the notebooks read
+    # What the package ships and the notebooks read.
+    "shipped": (*VARIANTS, *WORD_VARIANTS, *PART_VARIANTS),
     "parts": (*(_NAMED[name] for name in ("filter", "angle", "patches")), *PART_VARIANTS),
     "filter": (_NAMED["perceptual"], *FILTER_VARIANTS),
     "words": (_NAMED["perceptual"], *WORD_VARIANTS),

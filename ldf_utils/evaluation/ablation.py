@@ -330,6 +330,41 @@ def verdict_table(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
+def changes(
+    findings: Sequence[Finding], variants: bool = False
+) -> tuple[dict[str, list[float]], list[str], list[str]]:
+    """Return the changes of findings in percent, for a figure of dots.
+
+    Args:
+        findings: of one place.
+        variants: call each by its variant, and not by the reason for what was expected.
+
+    Returns:
+        Label to the change of each seed, ``100 (with - without) / |mean without|``; the labels of
+        those that came as declared; and of those that clearly went the other way. What is declared
+        twice comes once.
+
+    Example:
+        >>> percent, moved, reversed_ = changes(load_study().findings(EFFECTS)[:1])
+        >>> list(percent)
+        ['clear: contrast up?']
+    """
+    percent: dict[str, list[float]] = {}
+    verdicts: dict[str, str] = {}
+    for finding in findings:
+        hypothesis, difference = finding.hypothesis, finding.difference
+        measure = MEASURES[hypothesis.measure].label.split(":")[0].split(",")[0]
+        name = hypothesis.variant if variants else hypothesis.reason
+        label = f"{name}: {measure} {'up' if hypothesis.sign > 0 else 'down'}?"
+        percent[label] = [100 * v / abs(difference.baseline) for v in difference.values]
+        verdicts[label] = finding.verdict
+    moved, other_way = (
+        [label for label, verdict in verdicts.items() if verdict == kind]
+        for kind in (MOVED, OTHER_WAY)
+    )
+    return percent, moved, other_way
+
+
 def cost_table(study: Study) -> str:
     """Write what patches cost as a Markdown table; a sentence if a variant was not run."""
     costs = study.costs()
