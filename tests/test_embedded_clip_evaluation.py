@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from rendered_helpers import rendered_crops, write_crops
@@ -90,9 +91,24 @@ def test_squares_of_another_split_are_not_measured(tmp_path, training_pieces, ca
     report = evaluation.evaluate(load_clip("mini"), pack, squares=2, held_out_every=every)
     assert report["scenes"]["squares"] == 2
     shutil.copytree(MINI_FOLDER, tmp_path / "clip")
+    record = json.loads((tmp_path / "clip" / "training.json").read_text(encoding="utf-8"))
+    text = json.dumps(record | {"held_out_every": 12})
+    (tmp_path / "clip" / "training.json").write_text(text, encoding="utf-8")
     options = ["--folder", str(tmp_path / "clip"), "--pack", str(pack)]
     assert main(["evaluate", *options]) == 1
     assert "--held-out-every 12" in capsys.readouterr().err
+
+
+def test_worlds_that_no_training_saw_are_measured_whole(tmp_path, training_pieces):
+    pack = shutil.copytree(training_pieces.folder, tmp_path / "pack")
+    for path in pack.glob("*/facts.npz"):
+        with np.load(path) as file:
+            facts = {name: file[name] for name in file.files}
+        for name in ("held_out", "held_out_every"):
+            facts[name] = 1 - facts["recorded"]
+        np.savez(path, **facts)
+    report = evaluation.evaluate(load_clip("mini"), pack, squares=2, held_out_every=12)
+    assert report["scenes"]["squares"] == 2
 
 
 def _labeled_set(folder, count=12):
