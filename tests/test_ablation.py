@@ -407,6 +407,14 @@ def test_a_stopped_study_goes_on(tiny, monkeypatch):
     assert sorted((folder / "runs").iterdir()) == kept
 
 
+def test_two_names_for_the_same_settings_are_both_in_a_study_that_goes_on(tiny):
+    _, folder = tiny
+    same = [NAMES["perceptual"], Variant("again", "the same", NAMES["perceptual"].changes)]
+    made = run.run_study(TINY, folder, same, (0, 1), progress=False)
+    assert [r["variant"] for r in made.runs] == ["perceptual"] * 2 + ["again"] * 2
+    assert made.by_seed("again", "contrast") == made.by_seed("perceptual", "contrast")
+
+
 def test_the_key_covers_all_code_that_a_result_depends_on(tmp_path, monkeypatch):
     root = Path(run.__file__).parent.parent.parent
     covered = {path.relative_to(root) for path in run.code_files()}

@@ -176,8 +176,9 @@ def run_study(
     for seed in seeds:
         for variant in variants:
             path = output / "runs" / f"{run_key(settings, variant, seed, clip_digest)}.json"
-            if path.is_file():
-                rows[variant.name, seed] = json.loads(path.read_text(encoding="utf-8"))
+            if path.is_file():  # perhaps of a variant with another name and the same settings
+                row = json.loads(path.read_text(encoding="utf-8"))
+                rows[variant.name, seed] = row | {"variant": variant.name}
             else:
                 waiting.append((variant, seed, path))
     bar = tqdm(

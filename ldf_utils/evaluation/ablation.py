@@ -330,6 +330,16 @@ def verdict_table(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
+_SHORT = {
+    "noise_passed": "noise let through",
+    "gap": "contrast of warm things",
+    "objects_contrast": "their contrast",
+    "near_sources": "correlation with sources",
+    "ssim_sources": "SSIM to sources",
+    "direction": "L_dir",
+}
+
+
 def changes(
     findings: Sequence[Finding], variants: bool = False
 ) -> tuple[dict[str, list[float]], list[str], list[str]]:
@@ -354,6 +364,7 @@ def changes(
     for finding in findings:
         hypothesis, difference = finding.hypothesis, finding.difference
         measure = MEASURES[hypothesis.measure].label.split(":")[0].split(",")[0]
+        measure = _SHORT.get(hypothesis.measure, measure)
         name = hypothesis.variant if variants else hypothesis.reason
         label = f"{name}: {measure} {'up' if hypothesis.sign > 0 else 'down'}?"
         percent[label] = [100 * v / abs(difference.baseline) for v in difference.values]
