@@ -50,7 +50,7 @@ def sentence_directions(clip: ClipSpace, sentence: str) -> torch.Tensor:
 def between(first: torch.Tensor, second: torch.Tensor, share: float) -> torch.Tensor:
     """Go from the directions of one sentence to those of another.
 
-    ``(1 - share) * first + share * second``, of length 1 again.
+    ``(1 - share) * first + share * second``, of length 1 again; at 0 and 1 the directions given.
 
     Args:
         first: ``(2, D)`` of `sentence_directions`.
@@ -65,6 +65,8 @@ def between(first: torch.Tensor, second: torch.Tensor, share: float) -> torch.Te
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share must be in [0, 1], got {share}")
+    if share in (0, 1):  # exactly the sentence itself
+        return second if share else first
     mixed = torch.lerp(first, second, share)
     if mixed.norm(dim=-1).min() < SHORTEST:
         raise ValueError("the two sentences are opposite, and halfway there is no direction")
