@@ -34,10 +34,13 @@ class Brightening(SentenceFusionNetwork):
         super().__init__(clip.dim)
         dark, bright = (sentence_directions(clip, f"a {word} image") for word in ("dark", "bright"))
         self.axis = (bright - dark)[0]
+        self.least = 0.5 * (bright[0] @ self.axis)  # what sentences about other things stay below
 
     def forward(self, infrared, visible, directions=None):
         said = self.spoken if directions is None else directions
-        return ((infrared + visible) / 2 + 0.2 * (said[0] @ self.axis)).clamp(0, 1)
+        amount = said[0] @ self.axis
+        amount = amount * (amount.abs() > self.least)
+        return ((infrared + visible) / 2 + 0.2 * amount).clamp(0, 1)
 
 
 @pytest.fixture(scope="module")
