@@ -58,7 +58,7 @@ torch_for_the_cpu() {
     "${uv[@]}" torch torchvision
 }
 
-# pip keeps all wheels of a call until its end, 3 GB with those of CUDA: one call for each of these.
+# pip keeps all wheels of a call until its end, gigabytes with those of CUDA: a call for each.
 torch_with_cuda() {
   local requirement
   grep -E '^(nvidia-|triton|torch=)' constraints.txt | while read -r requirement; do

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from experiments.embedded_clip.model import write_model
 from experiments.embedded_clip.packing import trainable_sets
+from experiments.embedded_clip.scores import modality
 from ldf_utils.clip.attributes import ATTRIBUTES, attribute_scores, prompts_for
 from ldf_utils.clip.loading import load_clip
 from ldf_utils.clip.model import PROMPTS, ClipSpace
@@ -128,11 +129,10 @@ def best_shift(sets: Mapping[str, Array], direction: Array, way: Array, scale: f
 
 def _accuracies(sets: Mapping[str, Array], shift: Array, direction: Array) -> dict[str, float]:
     """Return the balanced accuracy of the paper's two sentences on whole images at zero."""
-    found = {}
-    for name, raw in sets.items():
-        infrared, visible = np.moveaxis(_scores(raw[:, 0], shift, direction), -1, 0)
-        found[name] = round(float(((infrared > 0).mean() + (visible < 0).mean()) / 2), 4)
-    return found
+    return {
+        name: modality(torch.from_numpy(_scores(raw[:, 0], shift, direction)))["balanced_accuracy"]
+        for name, raw in sets.items()
+    }
 
 
 def _change_elsewhere(clip: ClipSpace, sets: Mapping[str, Array], shift: Array) -> float:
