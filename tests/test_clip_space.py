@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import time
+from copy import deepcopy
 
 import open_clip
 import pytest
@@ -47,6 +48,11 @@ def test_gray_is_repeated_and_pictures_are_resized(clip, generator):
     assert (cosine > 0.95).all()
     with pytest.raises(ImageError, match="1 or 3"):
         clip.encode_image(torch.zeros(1, 2, 96, 96))
+
+
+def test_pictures_come_to_the_device_of_the_model(clip):
+    elsewhere = deepcopy(clip).to("meta")  # of a device that every machine has
+    assert elsewhere.encode_image(torch.rand(2, 1, 48, 64)).device.type == "meta"
 
 
 def test_unknown_words_are_refused_with_suggestions(clip):

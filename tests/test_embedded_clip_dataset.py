@@ -333,3 +333,20 @@ def test_measure_against_an_image_with_known_numbers():
     seen = truth.measure(image, hot)
     assert seen["mean"].item() == pytest.approx(0.25 + 0.5 / 16)
     assert seen["white"].item() == 0 and seen["detail"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_cells_say_where_people_are_only_where_the_image_shows_them():
+    labels = torch.zeros(1, 1, 96, 96)
+    labels[..., 32:48, 16:32] = truth.LABELS.index("person")  # one cell of 6 x 6
+    labels[..., 48:50, 16:20] = truth.LABELS.index("person")  # 3 % of the next
+    signs = torch.zeros(1, 3, len(INDEX))
+    signs[0, :, INDEX["people"]] = torch.tensor([1.0, 0.0, -1.0])
+    cells = truth.cell_signs(labels, signs, 6)
+    assert cells.shape == (1, 3, len(truth.OBJECTS), 6, 6)
+    people = cells[0, :, list(truth.OBJECTS).index("people")]
+    expected = -torch.ones(6, 6)
+    expected[2, 1], expected[3, 1] = 1.0, 0.0
+    assert torch.equal(people[0], expected)
+    assert (people[1] == 0).all() and (people[2] == -1).all()
+    unknown = torch.full_like(labels, truth.UNKNOWN)
+    assert (truth.cell_signs(unknown, torch.zeros_like(signs), 6) == 0).all()

@@ -232,6 +232,7 @@ def test_a_few_steps_lower_the_losses(tmp_path, training_pieces):
 
     for name in ("contrast", "denial", "attribute"):
         assert mean(name, rows[-8:]) < 0.95 * mean(name, rows[:8]), name
+    assert mean("place", rows[-8:]) < 0.98 * mean("place", rows[:8])
     assert {"salience", "degradation", "direction", "pair"} <= set(rows[0])
 
 

@@ -28,6 +28,7 @@ class EmbeddedClipConfig:
     direction_weight: float = 0.5
     denial_weight: float = 1.5
     attribute_weight: float = 1.5
+    place_weight: float = 2.0
     pair_weight: float = 1.0
     degradation_weight: float = 1.0
     salience_weight: float = 4.0

@@ -55,6 +55,7 @@ class Batch(NamedTuple):
         change: ``(G, V, K)``: +1 or -1 where degrading raised or lowered an attribute against the
             origin.
         has_oracle: ``(G,)`` bool.
+        labels: ``(G, 1, H, W)``: what stands where, indices of `truth.LABELS` or `truth.UNKNOWN`.
     """
 
     images: torch.Tensor
@@ -62,6 +63,7 @@ class Batch(NamedTuple):
     origin: torch.Tensor
     change: torch.Tensor
     has_oracle: torch.Tensor
+    labels: torch.Tensor
 
 
 class _View(NamedTuple):
@@ -159,7 +161,8 @@ def make_batch(
         blurred=sources.blurred,
         noisy=sources.noisy,
     )
-    return Batch(known.images, truth.label(known), origin, truth.changes(known), has_oracle)
+    signs, changes = truth.label(known), truth.changes(known)
+    return Batch(known.images, signs, origin, changes, has_oracle, maps["labels"])
 
 
 def _crop(
@@ -251,7 +254,7 @@ def _salience_pair(
 ) -> tuple[list[_View], torch.Tensor]:
     """Show one clean view of each square twice: objects stand out, and objects are hidden.
 
-    Of the second views 4 in 10 get grain or contrast as well, and 2 in 10 get them without hiding.
+    Of the second views 3 in 10 get grain or contrast as well, and 3 in 10 get them without hiding.
     Where there is no object, the first is the view as it is, and the second has grain or contrast.
     Where both show objects and no more is added, each has tones of its own, so that only how far
     objects stand out tells them apart.
@@ -268,7 +271,7 @@ def _salience_pair(
     keep = obvious[..., None, None] & (uniform(count, 0, 1, generator) < 0.5) | ~there
     shown = torch.where(keep, image, salience.emphasize(image, mask, generator))
     way = uniform(count, 0, 1, generator)
-    hidden = torch.where((way < 0.8) & there, salience.hide(shown, mask, generator), shown)
+    hidden = torch.where((way < 0.7) & there, salience.hide(shown, mask, generator), shown)
     distracted = (way > 0.4) | ~there
     varied = salience.vary_tones(shown, generator)
     shown = torch.where(distracted, shown, varied)

@@ -2,7 +2,7 @@
 
 * `contrastive_loss`: captions against images, with several positives and no false negatives;
 * `denial_loss`: for each attribute, a sentence that asserts it against one that denies it;
-* `attribute_loss`: each attribute as yes or no;
+* `attribute_loss`: each attribute as yes or no, of whole images or of places in them;
 * `pair_loss`: of the two sources of a scene, the infrared one is nearer to the sentence for it;
 * `degradation_loss`: a degraded view is nearer than its origin to the sentence for its degradation;
 * `order_loss`: maxima of the sources follow the text directions farther than averages.

@@ -22,6 +22,8 @@ from ldf_utils.data.files import atomic_path, write_json
 DIMENSIONS, CONTEXT_LENGTH = 128, 32
 VISION: dict[str, Any] = {"image_size": SIDE, "layers": [1, 2, 3, 1], "width": 24, "head_width": 64}
 TEXT = {"context_length": CONTEXT_LENGTH, "vocab_size": 0, "width": 96, "heads": 4, "layers": 2}
+CELLS, PLACE_WIDTH = SIDE // 16, 16 * VISION["width"]
+"""Side and channels of what `image_places` returns."""
 MEAN, STD = 0.4, 0.25
 PREPROCESSING: dict[str, Any] = {
     "mean": [MEAN] * 3,
@@ -96,10 +98,27 @@ def encode_text(model: open_clip.model.CLIP, tokens: torch.Tensor) -> torch.Tens
 
 def encode_image(model: open_clip.model.CLIP, pixels: torch.Tensor) -> torch.Tensor:
     """Embed images as the model does; only the mean asks in the pooling, since only it is used."""
+    return pool_places(model, image_places(model, pixels))
+
+
+def image_places(model: open_clip.model.CLIP, pixels: torch.Tensor) -> torch.Tensor:
+    """Return what the image tower finds at each place, `CELLS` along a side, before its last layer.
+
+    Args:
+        model: the model.
+        pixels: ``(N, 3, 96, 96)`` from `to_pixels`.
+
+    Returns:
+        ``(N, PLACE_WIDTH, CELLS, CELLS)``.
+    """
     tower = model.visual
-    x = tower.layer4(tower.layer3(tower.layer2(tower.layer1(tower.stem(pixels)))))
-    pool = tower.attnpool
-    places = x.flatten(2).permute(0, 2, 1)
+    return tower.layer3(tower.layer2(tower.layer1(tower.stem(pixels))))
+
+
+def pool_places(model: open_clip.model.CLIP, places: torch.Tensor) -> torch.Tensor:
+    """Embed images by what `image_places` found in them."""
+    pool = model.visual.attnpool
+    places = model.visual.layer4(places).flatten(2).permute(0, 2, 1)
     places = torch.cat([places.mean(1, keepdim=True), places], 1)
     places = places + pool.positional_embedding.to(places.dtype)
 

@@ -21,18 +21,22 @@ from experiments.embedded_clip.adversarial import optimize_negatives
 from experiments.embedded_clip.config import EmbeddedClipConfig
 from experiments.embedded_clip.dataset import HIDDEN, SALIENT, Batch, draw_index, make_batch
 from experiments.embedded_clip.model import (
+    CELLS,
     DIMENSIONS,
-    encode_image,
+    PLACE_WIDTH,
     encode_text,
     frozen_copy,
     hidden_matrices,
+    image_places,
     load_grown,
     new_model,
     new_tokenizer,
+    pool_places,
     to_pixels,
 )
 from experiments.embedded_clip.orthogonal import OrthogonalMomentum
 from experiments.embedded_clip.pieces import Pieces
+from experiments.embedded_clip.truth import OBJECTS, cell_signs
 from ldf_utils.clip.attributes import INDEX, draw_captions, draw_denials, match
 from ldf_utils.clip.model import bfloat16_pays
 from ldf_utils.data.files import atomic_path
@@ -67,7 +71,9 @@ class Trainer:
             load_grown(self.model, Path(config.start))
         self.average = deepcopy(self.model).requires_grad_(False)
         self.attribute_head = nn.Linear(DIMENSIONS, len(INDEX)).to(config.device)
-        self.parameters = [*self.model.parameters(), *self.attribute_head.parameters()]
+        self.place_head = nn.Conv2d(PLACE_WIDTH, len(OBJECTS), 1).to(config.device)
+        heads = (self.attribute_head, self.place_head)
+        self.parameters = [*self.model.parameters(), *(p for h in heads for p in h.parameters())]
         self.optimizers = _optimizers(self.model, self.parameters, config)
         self.schedules = [
             torch.optim.lr_scheduler.LambdaLR(optimizer, config.learning_rate_factor)
@@ -133,7 +139,8 @@ class Trainer:
             tokens = self.tokenize([*sentences, *asserting, *denying])
         device = torch.device(self.config.device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            images = encode_image(self.model, to_pixels(batch.images))
+            places = image_places(self.model, to_pixels(batch.images))
+            images = pool_places(self.model, places)
             with sdpa_kernel(SDPBackend.MATH):  # on a CPU twice as fast for short sentences
                 texts = encode_text(self.model, tokens.to(device))
         images = F.normalize(images.float(), dim=-1)
@@ -147,12 +154,16 @@ class Trainer:
             "denial": losses.denial_loss(images, truth, yes, no, columns, weights=weights[columns]),
         }
         attribute = losses.attribute_loss(self.attribute_head(8.0 * images), truth, weights)
+        cells = cell_signs(batch.labels, batch.truth, CELLS).flatten(0, 1)
+        seen = self.place_head(places.float())
+        place = losses.attribute_loss(*(x.movedim(1, -1).flatten(0, -2) for x in (seen, cells)))
         images = images.view(scenes, views, -1)
         moved = (images, batch.origin)
         fainter = torch.zeros_like(batch.change)
         fainter[:, HIDDEN] = batch.change[:, HIDDEN]
         found |= {
             "attribute": attribute,
+            "place": place,
             "degradation": losses.degradation_loss(
                 *moved, batch.change - fainter, yes, no, columns
             ),
@@ -211,6 +222,7 @@ class Trainer:
             "model": self.model,
             "average": self.average,
             "attribute_head": self.attribute_head,
+            "place_head": self.place_head,
         }
         for index, pair in enumerate(zip(self.optimizers, self.schedules, strict=True)):
             parts[f"optimizer_{index}"], parts[f"schedule_{index}"] = pair

@@ -14,7 +14,9 @@ has a lower one than the same image in which they are hidden; in the second cycl
 rate, maxima have a lower one than averages.
 
 A linear layer on the embedding predicts the attributes, in training only: at first all sentences
-have similar embeddings, and this loss does not depend on them.
+have similar embeddings, and this loss does not depend on them. Another one, on what the image tower
+finds at each of 6 x 6 places, predicts where people, vehicles, trees and buildings are: a sentence
+says only that there are some, from which a person of a few pixels is hard to learn.
 
 Several times during the training, images are optimized against the model as it is then
 (`experiments.embedded_clip.adversarial`) and become examples of artifacts.

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 
 from experiments.embedded_clip import salience
 from experiments.embedded_clip.degradations import ARTIFACTS, DEGRADATIONS
@@ -46,6 +47,8 @@ EFFECTS = {
     "overexposed": ("overexposed", 1),
 }
 """Degradation to the attribute that it changes and the sign of the change."""
+
+EMPTY, FULL = 0.0, 0.15  # share of a cell that an object covers where it is absent, present
 
 OBJECTS = {"people": "person", "vehicles": "vehicle", "trees": "tree", "buildings": "building"}
 """Attribute to the label."""
@@ -186,6 +189,25 @@ def changes(views: Views) -> torch.Tensor:
         there = foreground(views, object_label).mean((-2, -1)) > FOREGROUND
         change[..., INDEX[name]] -= (fainter & there).float()
     return change
+
+
+def cell_signs(labels: torch.Tensor, truth: torch.Tensor, cells: int) -> torch.Tensor:
+    """Decide for every cell of a grid whether an object of each kind of `OBJECTS` is there.
+
+    Args:
+        labels: ``(G, 1, H, W)``: indices of `LABELS`, or `UNKNOWN`.
+        truth: ``(G, V, K)`` from `label`, of whole images: where an object is absent, or nobody can
+            say whether it is seen, no cell says anything else.
+        cells: along a side.
+
+    Returns:
+        ``(G, V, 4, cells, cells)`` with +1, 0 (undecided) and -1.
+    """
+    masks = torch.cat([(labels - LABELS.index(o)).abs().lt(0.5) for o in OBJECTS.values()], 1)
+    share = F.adaptive_avg_pool2d(masks.float(), cells)
+    here = _signs(share > FULL, share <= EMPTY)[:, None]
+    whole = truth[..., [INDEX[name] for name in OBJECTS]][..., None, None]
+    return torch.where(whole > 0, here, whole.expand(-1, -1, -1, cells, cells))
 
 
 def foreground(views: Views, object_label: str | None) -> torch.Tensor:

@@ -125,7 +125,7 @@ class ClipSpace(nn.Module):
             raise ImageError(f"images must have shape (B, 1 or 3, H, W), got {tuple(images.shape)}")
         if not images.requires_grad:  # networks in training may leave [0, 1]
             images = check_values(images, "pictures for CLIP")
-        images = resize_square(images, self.image_size)
+        images = resize_square(images.to(self.mean.device), self.image_size)
         return (images.expand(-1, 3, -1, -1) - self.mean) / self.std
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
@@ -133,10 +133,10 @@ class ClipSpace(nn.Module):
 
         Args:
             images: ``(B, C, H, W)`` in [0, 1], C 1 (repeated to three) or 3, any size; it is
-                brought to ``image_size`` with anti-aliasing.
+                brought to ``image_size`` with anti-aliasing, on the device of the model.
 
         Returns:
-            ``(B, dim)`` of length 1 each.
+            ``(B, dim)`` of length 1 each, on the device of the model.
 
         Raises:
             ImageError: for another shape.
