@@ -350,3 +350,18 @@ def test_cells_say_where_people_are_only_where_the_image_shows_them():
     assert (people[1] == 0).all() and (people[2] == -1).all()
     unknown = torch.full_like(labels, truth.UNKNOWN)
     assert (truth.cell_signs(unknown, torch.zeros_like(signs), 6) == 0).all()
+
+
+def test_tones_distract_in_both_ways(generator):
+    """Else a network that is to show salient objects would change the tones of all that is seen."""
+    ramp = torch.linspace(0.4, 0.6, 32).expand(600, 1, 32, 32)
+    changed = salience.distract(ramp, generator)
+    off = changed - ramp
+    grainy = off.diff(dim=-2).abs().mean((-3, -2, -1)) > 0.01
+    assert 0.25 < grainy.float().mean() < 0.42
+    smooth = off[~grainy]
+    shift = smooth.mean((-3, -2, -1))
+    gain = (changed[~grainy].std((-3, -2, -1)) / ramp[0].std()).log()
+    kinds = (shift > 0.05, shift < -0.05, (gain > 0.1) & (shift.abs() < 0.05), gain < -0.1)
+    assert sum(kind.float() for kind in kinds).eq(1).all(), "one of these four, and no other"
+    assert all(0.15 < kind.float().mean() < 0.35 for kind in kinds)

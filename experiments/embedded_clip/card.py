@@ -181,10 +181,11 @@ def _labeled_lines(real: dict) -> list[str]:
         "Salience: share of crops with a labeled person who stands out that fit the sentences "
         "about salient objects better than a changed copy does; in parentheses the same for the "
         "target sentence. In the copy the person is hidden in the surroundings, or grain or global "
-        "contrast is added, or both.",
+        "contrast is added, or both, or half of the contrast is taken away.",
         "",
     ]
-    rows, kinds = [], ("hidden", "grain", "contrast", "hidden, grain", "hidden, contrast")
+    rows = []
+    kinds = ("hidden", "grain", "contrast", "less contrast", "hidden, grain", "hidden, contrast")
     for name, row in labeled.items():
         for camera, found in row["salience"].items():
             if found["crops"]:

@@ -2,8 +2,8 @@
 
 People or none: square crops around each labeled person, against crops of the same sizes without any
 label. Salience: a crop with a labeled person, against the same crop with the person hidden in its
-surroundings (`experiments.embedded_clip.salience`), with grain or global contrast added, and with
-both. Pictures of both cameras count, those of the visible one as luminance.
+surroundings (`experiments.embedded_clip.salience`), with grain or global contrast added, with half
+of its contrast, and hidden with grain or contrast. Pictures of both cameras count, those of the visible one as luminance.
 """
 
 from __future__ import annotations
@@ -178,6 +178,7 @@ def _salience(
         "hidden": hidden,
         "grain": (images + grain).clamp(0, 1),
         "contrast": (images + stretch).clamp(0, 1),
+        "less contrast": images - stretch,
         "hidden, grain": (hidden + grain).clamp(0, 1),
         "hidden, contrast": (mean + 1.5 * (hidden - mean)).clamp(0, 1),
     }

@@ -98,18 +98,31 @@ def vary_tones(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor
 
 
 def distract(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Add grain to half of the images, and global contrast to the others.
+    """Add grain to a third of the images, and change global contrast or brightness of the others.
+
+    Contrast and brightness go up or down: where only more contrast counted as less salient, a
+    network that follows the words lowers the contrast of the whole picture, and people with it.
 
     Args:
         images: ``(G, 1, H, W)`` in [0, 1].
         generator: draws which, and how much.
     """
     count = len(images)
+
+    def either(low: tuple[float, float], high: tuple[float, float]) -> torch.Tensor:
+        return torch.where(
+            uniform(count, 0, 1, generator) < 0.5,
+            uniform(count, *low, generator),
+            uniform(count, *high, generator),
+        )
+
     grain = uniform(count, 0.03, 0.1, generator)
     noisy = images + grain * torch.randn(images.shape, generator=generator)
     mean = images.mean((-2, -1), keepdim=True)
-    stretched = mean + uniform(count, 1.25, 1.8, generator) * (images - mean)
-    return torch.where(uniform(count, 0, 1, generator) < 0.5, noisy, stretched).clamp(0, 1)
+    stretched = mean + either((0.35, 0.75), (1.25, 1.8)) * (images - mean)
+    shifted = images + either((-0.3, -0.1), (0.1, 0.3))
+    way = uniform(count, 0, 1, generator)
+    return torch.where(way < 1 / 3, noisy, torch.where(way < 2 / 3, stretched, shifted)).clamp(0, 1)
 
 
 def emphasize(images: torch.Tensor, mask: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
