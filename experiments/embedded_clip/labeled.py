@@ -3,7 +3,8 @@
 People or none: square crops around each labeled person, against crops of the same sizes without any
 label. Salience: a crop with a labeled person, against the same crop with the person hidden in its
 surroundings (`experiments.embedded_clip.salience`), with grain or global contrast added, with half
-of its contrast, and hidden with grain or contrast. Pictures of both cameras count, those of the visible one as luminance.
+of its contrast, and hidden with grain or contrast. Pictures of both cameras count, those of the
+visible one as luminance.
 """
 
 from __future__ import annotations
