@@ -240,3 +240,15 @@ def test_meshes_of_solids_look_outward_and_have_the_right_volume() -> None:
         a, b, c = (vertices[faces[:, i]].astype(float) for i in range(3))
         volume = np.einsum("fi,fi->", a, np.cross(b, c)) / 6
         assert volume == pytest.approx(expected, rel=0.04)
+
+
+def test_glasses_thinner_than_a_cell_are_left_out() -> None:
+    look = dataclasses.replace(sample_look(np.random.default_rng(0)), glasses=True)
+    found = []
+    for detail in (1.0, 0.25):
+        parts = build_person(
+            np.random.default_rng(0), "standing", look=look, instance=7, detail=detail
+        )
+        check_parts(parts, "person")
+        found.append(any("glasses" in part.name for part in parts))
+    assert found == [True, False]

@@ -180,6 +180,11 @@ class Field:
         self.values = -smooth_min(-self.values, height, blend)
         return self
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no point of the grid lies inside, so that there is nothing to mesh."""
+        return bool((self.values >= 0).all())
+
     def mesh(self, relax: int = 2) -> tuple[Array, npt.NDArray[np.int32]]:
         """Return vertices ``(V, 3)`` and outward faces ``(F, 3)`` of the zero level.
 

@@ -26,7 +26,7 @@ def build_head(kit: Kit) -> list[Part]:
     if look.mask:
         parts.append(_mask(kit))
     if look.glasses:
-        parts.append(_glasses(kit))
+        parts.extend(_glasses(kit))
     if look.headwear != "none":
         parts += _headwear(kit)
     return parts
@@ -165,8 +165,8 @@ def _mask(kit: Kit) -> Part:
     return kit.part("mask", field.mesh(), "cloth", color, "clothed_torso")
 
 
-def _glasses(kit: Kit) -> Part:
-    """Return glasses, dark to the thermal camera."""
+def _glasses(kit: Kit) -> list[Part]:
+    """Return glasses, dark to the thermal camera; none where they are thinner than a cell."""
     lenses = [_egg(kit, 0.100, sign * 0.033, 0.066, 0.004, 0.023, 0.016) for sign in (1, -1)]
     bone, s = kit.bones["head"], kit.build.head
     for sign in (1, -1):
@@ -175,7 +175,9 @@ def _glasses(kit: Kit) -> Part:
     field = Field.around(lenses, kit.cell * 0.32)
     for lens in lenses:
         field.add(lens, 0.0)
-    return kit.part("glasses", field.mesh(), "plastic", (0.015, 0.015, 0.018), "ambient")
+    if field.is_empty:
+        return []
+    return [kit.part("glasses", field.mesh(), "plastic", (0.015, 0.015, 0.018), "ambient")]
 
 
 def _headwear(kit: Kit) -> list[Part]:
