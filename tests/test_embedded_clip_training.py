@@ -366,10 +366,6 @@ def test_card_and_size():
     assert record["scenes"]["whole"]["infrared_or_visible"]["infrared_scores_higher"]["mean"] >= 0.9
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="missed: 0.88 on worlds of all layouts; 0.90 was met on parks and rooms alone",
-)
 def test_whole_scenes_are_told_apart_one_by_one():
     record = json.loads((MINI_FOLDER / "evaluation.json").read_text())["scenes"]["whole"]
     assert record["infrared_or_visible"]["balanced_accuracy"] >= 0.9
