@@ -157,7 +157,7 @@ def test_the_share_of_augmented_squares_is_kept(training_pieces):
 def test_optimized_pictures_count_as_artifacts_and_nothing_else(training_pieces):
     negatives = torch.randint(0, 256, (5, 128, 128), dtype=torch.uint8)
     squares = training_pieces.read(training_pieces.where(recorded=False)[:24])
-    images, signs, origin, change, _ = dataset.make_batch(
+    images, signs, origin, change, *_ = dataset.make_batch(
         squares, torch.Generator().manual_seed(0), negatives=negatives
     )
     plain = negatives[:, None].float() / 255
