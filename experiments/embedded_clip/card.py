@@ -198,9 +198,10 @@ def _labeled_lines(real: dict) -> list[str]:
 
 
 def _threads(training: dict) -> str:
-    count = training["threads"]
-    beside = ", batches made beside" if training["config"]["device"] == "cpu" else ""
-    return f"{count} thread{'s' if count != 1 else ''} of torch{beside}"
+    count, device = training["threads"], training["config"]["device"]
+    if device != "cpu":
+        return f"one GPU ({device})"
+    return f"{count} thread{'s' if count != 1 else ''} of torch, batches made beside"
 
 
 def _head(training: dict, words: int, size: int) -> list[str]:
@@ -247,7 +248,8 @@ LIMITS = [
     "",
     "Figures: `python -m experiments.embedded_clip evaluate --pack DIR [--data DIR] "
     "[--lite FILE]`, then `... card`; DIR packed with the `--held-out-every` of `training.json`, "
-    "or with 1 from worlds that no training saw: those of `... pool --first 3000 --count 104`.",
+    "or with 1 from worlds that no training saw: those of `... pool --first 3000 --count 104 "
+    "--views 2`.",
     "",
 ]
 

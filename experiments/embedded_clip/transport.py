@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +107,9 @@ def expand(parts: Path, pack: Path) -> int:
             f"{parts}: found no part_*.zip; make some first, python -m experiments.embedded_clip "
             "compress"
         )
-    todo = [path for path in found if not (pack / path.stem / "facts.npz").exists()]
-    with ThreadPoolExecutor() as pool:  # Pillow decodes without Python's lock
-        for _ in pool.map(lambda path: _expand_part(path, pack / path.stem), todo):
-            pass
+    for path in found:
+        if not (pack / path.stem / "facts.npz").exists():
+            _expand_part(path, pack / path.stem)
     return len(Pieces(pack))
 
 
@@ -122,8 +120,7 @@ def _expand_part(path: Path, shard: Path) -> None:
         for row, name in enumerate(names):
             smooth = _decode(archive.read(name), SMOOTH)
             sharp = _decode(archive.read(name.replace("_smooth", "_sharp")), SHARP)
-            known = smooth | sharp
-            maps[row] = np.stack([known[n] for n in MAPS])
+            maps[row] = np.stack([(smooth | sharp)[n] for n in MAPS])
         facts = archive.read("facts.npz")
     with atomic_path(shard / "maps.npy") as temporary:
         np.save(temporary, maps)
